@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+/// \file  Several encoders as one: real models use learned embeddings with rope, or rope with ALiBi.
+#pragma once
+
+#include <posenc/concepts.hpp>
+#include <posenc/config.hpp>
+#include <posenc/gradients.hpp>
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace POSENC_NAMESPACE {
+
+template <position_encoder... Parts>
+  requires(sizeof...(Parts) > 0)
+class compose;
+template <class... Parts>
+inline constexpr bool detail::acts_through_parts<compose<Parts...>> = true;
+
+/// Applies its parts in order, each at the stages where it acts; backward in reverse. It has exactly the verbs that its parts have.
+/// Parts share one scalar; their parameters stand one after the other.
+template <position_encoder... Parts>
+  requires(sizeof...(Parts) > 0)
+class compose {
+ public:
+  using scalar = std::common_type_t<typename Parts::scalar...>;
+  using state = std::tuple<state_t<Parts>...>;
+  static_assert(((std::same_as<typename Parts::scalar, scalar> || !trainable<Parts>) && ...), "trainable parts must share one scalar");
+
+  explicit compose(Parts... parts) : parts_(std::move(parts)...) {
+    std::size_t n = 0;
+    std::apply([&](auto&... part) { ((first_[n + 1] = first_[n] + posenc::parameters(part).size(), ++n), ...); }, parts_);
+  }
+  static constexpr std::string_view name() noexcept { return "compose"; }
+
+  state prepare(const attention_positions& at) const {
+    return std::apply([&](const auto&... part) { return state(posenc::prepare(part, at)...); }, parts_);
+  }
+
+  template <writable_tensor X>
+    requires(additive_encoder<Parts> || ...)
+  void add(X&& x, const positions& at) const {
+    std::apply([&](const auto&... part) { (encode_embeddings(part, batched(x), at), ...); }, parts_);
+  }
+  template <class S>
+    requires(rotary_encoder<Parts> || ...)
+  void rotate(head_view<S> x, operand role, const state& states) const {
+    forward([&]<class Part>(const Part& part, const state_t<Part>& own) {
+      if constexpr (rotary_encoder<Part>) part.rotate(x, role, own);
+    }, states);
+  }
+  template <writable_tensor T>
+    requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))
+  void bias(T&& scores, const state& states) const {
+    forward([&](const auto& part, const auto& own) { encode_scores(part, scores, own); }, states);
+  }
+  template <writable_tensor T, class Q>
+    requires(contextual_bias_encoder<Parts> || ...)
+  void bias(T&& scores, const attention_inputs<Q>& inputs, const state& states) const {
+    forward([&](const auto& part, const auto& own) { encode_scores(part, scores, inputs, own); }, states);
+  }
+  template <class S, readable_tensor W>
+    requires(value_encoder<Parts> || ...)
+  void add_values(head_view<S> context, W&& weights, const state& states) const {
+    forward([&](const auto& part, const auto& own) { encode_context(part, context, weights, own); }, states);
+  }
+
+  template <writable_tensor X>
+    requires(additive_encoder<Parts> || ...)
+  void add_backward(X&& d_x, const positions& at, gradient_spans<scalar> d_parameters) const {
+    backward([&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), at, own); }, d_parameters, nullptr);
+  }
+  template <class S>
+    requires(rotary_encoder<Parts> || ...)
+  void rotate_backward(head_view<S> d, operand role, const state& states) const {
+    backward([&]<class Part>(const Part& part, const state_t<Part>* own, auto) {
+      if constexpr (rotary_encoder<Part>) part.rotate_backward(d, role, *own);
+    }, {}, &states);
+  }
+  template <writable_tensor T>
+    requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))
+  void bias_backward(T&& d_scores, const state& states, gradient_spans<scalar> d_parameters) const {
+    using element = element_t<T>;
+    backward([&](const auto& part, const auto* own, auto d_own) {
+      encode_scores_backward<std::remove_cvref_t<decltype(part)>, T&, element>(part, d_scores, {.scale = 1.0}, {}, *own, d_own);
+    }, d_parameters, &states);
+  }
+  template <writable_tensor T, class Q>
+    requires(contextual_bias_encoder<Parts> || ...)
+  void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const state& states,
+                     gradient_spans<scalar> d_parameters) const {
+    backward([&](const auto& part, const auto* own, auto d_own) { encode_scores_backward(part, d_scores, inputs, d_inputs, *own, d_own); },
+             d_parameters, &states);
+  }
+  template <class S, readable_tensor W, writable_tensor D>
+    requires(value_encoder<Parts> || ...)
+  void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const state& states, gradient_spans<scalar> d_parameters) const {
+    backward([&](const auto& part, const auto* own, auto d_own) { encode_context_backward(part, d_context, weights, d_weights, *own, d_own); },
+             d_parameters, &states);
+  }
+
+  std::vector<parameter<scalar>> parameters()
+    requires(trainable<Parts> || ...)
+  {
+    std::vector<parameter<scalar>> all;
+    const auto append = [&]<class Part>(Part& part) {
+      if constexpr (trainable<Part>)
+        for (auto& one : part.parameters()) all.push_back(std::move(one));
+    };
+    std::apply([&](auto&... part) { (append(part), ...); }, parts_);
+    return all;
+  }
+
+  template <std::size_t I>
+  const auto& part() const noexcept { return std::get<I>(parts_); }
+
+  friend bool operator==(const compose&, const compose&) = default;
+
+ private:
+  void forward(auto&& act, const state& states) const {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (act(std::get<I>(parts_), std::get<I>(states)), ...);
+    }(std::index_sequence_for<Parts...>());
+  }
+  // In reverse, each part with its own state, where there are states, and its own slice of the spans, where there are spans.
+  void backward(auto&& act, gradient_spans<scalar> d_parameters, const state* states) const {
+    const auto one = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      const auto own = d_parameters.empty() ? d_parameters : d_parameters.subspan(first_[I], first_[I + 1] - first_[I]);
+      act(std::get<I>(parts_), states ? &std::get<I>(*states) : nullptr, own);
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (one(std::integral_constant<std::size_t, sizeof...(Parts) - 1 - I>()), ...);
+    }(std::index_sequence_for<Parts...>());
+  }
+
+  std::tuple<Parts...> parts_;
+  std::array<std::size_t, sizeof...(Parts) + 1> first_{};  // of each part's parameters
+};
+
+}  // namespace POSENC_NAMESPACE

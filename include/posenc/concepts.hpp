@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+/// \file  What a position encoder is, and the four places of a transformer where one may act.
+///
+///     tokens --> embeddings x --> q, k, v --> scores s = q.k --> softmax --> context y
+///                   ^ add           ^ rotate        ^ bias                     ^ add_values
+///
+/// An attention block calls `encode_embeddings`, `encode_queries_keys`, `encode_scores` and `encode_context` once each, and takes any
+/// encoder as a template argument: at the places where it does not act, nothing happens.
+#pragma once
+
+#include <posenc/config.hpp>
+#include <posenc/error.hpp>      // require
+#include <posenc/positions.hpp>  // positions, attention_positions, operand
+#include <posenc/tensor.hpp>     // views
+
+#include <cmath>
+#include <concepts>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace POSENC_NAMESPACE {
+
+// ---- what encoders are given ---------------------------------------------------------------------------------------------------------
+
+/// What a score encoder may ask for besides positions; give what you have. Empty views mean "not given", and an encoder that needs one
+/// says so in its error. S is the scalar of q and k.
+///
+/// scores = scale * (q.k + contextual terms before the scale) + bias + mask: the scores come in scaled, and each encoder documents on
+/// which side of the scale its terms sit (Shaw and Transformer-XL before it, T5 and ALiBi after).
+template <storage_scalar S>
+struct attention_inputs {
+  required<double> scale;                              ///< what q.k was multiplied by; it has no default
+  head_view<const S> queries{}, keys{};                ///< before scaling
+  bool causal = false;                                 ///< keys after the query do not count
+  index_t window = 0;                                  ///< keys that many positions away do not count; 0: all do
+  tensor_view<const compute_t<S>, 3> log_gates{};      ///< [batch, time, head], natural logarithms
+};
+
+/// Where the gradients of those inputs are accumulated; empty views are skipped.
+template <storage_scalar S>
+struct attention_gradients {
+  head_view<S> queries{}, keys{};
+  tensor_view<compute_t<S>, 3> log_gates{};
+};
+
+/// What may ride on the pass of a bias over the scores: score = score * scale + bias, then minus infinity where `causal` and the key's
+/// position lies after the query's. The default adds the bias and nothing else.
+struct score_pass {
+  double scale = 1;
+  bool causal = false;
+};
+
+/// What an encoder computes once per forward pass for all layers: its own `prepare`, or else the positions themselves.
+template <class E>
+auto prepare(const E& encoder, const attention_positions& at) {
+  if constexpr (requires { encoder.prepare(at); }) return encoder.prepare(at);
+  else return at;
+}
+template <class E>
+using state_t = decltype(prepare(std::declval<const E&>(), std::declval<const attention_positions&>()));
+
+// ---- what an encoder is --------------------------------------------------------------------------------------------------------------
+
+// A verb may be a template over tensor types, so each concept asks about one archetype: the view of the encoder's own scalar. Stage
+// functions pass nothing but views, so a user's encoder may be one plain function. Copyable, not regular: an encoder whose choices have
+// no default has no default constructor.
+template <class E>
+concept named_encoder = std::copyable<E> && std::equality_comparable<E> && storage_scalar<typename E::scalar> && requires(const E& e) {
+  { e.name() } -> std::convertible_to<std::string_view>;
+};
+
+/// Adds to embeddings [batch, time, channel].
+template <class E>
+concept additive_encoder = named_encoder<E> && requires(const E& e, token_view<typename E::scalar> x, const positions& at) {
+  { e.add(x, at) } -> std::same_as<void>;
+};
+
+/// Turns queries and keys, one tensor and its role per call.
+template <class E>
+concept rotary_encoder = named_encoder<E> && requires(const E& e, head_view<typename E::scalar> x, const state_t<E>& state) {
+  { e.rotate(x, operand::query, state) } -> std::same_as<void>;
+};
+
+/// Adds to scores [batch, head, query, key], from positions alone.
+template <class E>
+concept bias_encoder = named_encoder<E> && requires(const E& e, score_view<typename E::scalar> scores, const state_t<E>& state) {
+  { e.bias(scores, state) } -> std::same_as<void>;
+};
+
+/// Adds to scores, and reads queries, keys, gates or the scores for it.
+template <class E>
+concept contextual_bias_encoder =
+    named_encoder<E> && requires(const E& e, score_view<typename E::scalar> scores, const attention_inputs<typename E::scalar>& inputs,
+                                 const state_t<E>& state) {
+      { e.bias(scores, inputs, state) } -> std::same_as<void>;
+    };
+
+/// Adds to the context [batch, time, head, channel], from the attention weights.
+template <class E>
+concept value_encoder =
+    named_encoder<E> && requires(const E& e, head_view<typename E::scalar> context, score_view<const typename E::scalar> weights,
+                                 const state_t<E>& state) {
+      { e.add_values(context, weights, state) } -> std::same_as<void>;
+    };
+
+// "Does not act there" must not hide "acts there with a slightly wrong signature", so the verbs' names are reserved: a member of that
+// name has to satisfy its concept. (A member of E makes the same name in a sibling base ambiguous.)
+namespace detail {
+struct with_add { int add; };
+struct with_rotate { int rotate; };
+struct with_bias { int bias; };
+struct with_add_values { int add_values; };
+template <class E, class Name>
+struct joined : E, Name {};
+template <class E>
+inline constexpr bool acts_through_parts = false;  // compose: its verbs come and go with its parts
+}  // namespace detail
+
+template <class E>
+concept add_absent_or_right = detail::acts_through_parts<E> || additive_encoder<E> || requires { &detail::joined<E, detail::with_add>::add; };
+template <class E>
+concept rotate_absent_or_right =
+    detail::acts_through_parts<E> || rotary_encoder<E> || requires { &detail::joined<E, detail::with_rotate>::rotate; };
+template <class E>
+concept bias_absent_or_right = detail::acts_through_parts<E> || bias_encoder<E> || contextual_bias_encoder<E> ||
+                               requires { &detail::joined<E, detail::with_bias>::bias; };
+template <class E>
+concept add_values_absent_or_right =
+    detail::acts_through_parts<E> || value_encoder<E> || requires { &detail::joined<E, detail::with_add_values>::add_values; };
+template <class E>
+concept verbs_have_the_right_signature =
+    add_absent_or_right<E> && rotate_absent_or_right<E> && bias_absent_or_right<E> && add_values_absent_or_right<E>;
+
+/// A copyable, comparable value with a `scalar`, a `name`, and at least one of the four verbs.
+template <class E>
+concept position_encoder = (additive_encoder<E> || rotary_encoder<E> || bias_encoder<E> || contextual_bias_encoder<E> || value_encoder<E>) &&
+                           verbs_have_the_right_signature<E>;
+
+/// True for encoders whose cached keys can be moved to other positions (`shift`): rotations, whose angles add.
+template <class E>
+inline constexpr bool is_shiftable = false;
+
+/// What q.k is to be multiplied by with this encoder: its own `score_scale(channels)` (some schemes change it), or 1 / sqrt(channels).
+template <position_encoder E>
+double score_scale(const E& encoder, index_t channels) {
+  if constexpr (requires { { encoder.score_scale(channels) } -> std::convertible_to<double>; }) return encoder.score_scale(channels);
+  else return 1 / std::sqrt(static_cast<double>(channels));
+}
+
+// ---- the four stages -----------------------------------------------------------------------------------------------------------------
+
+/// x: [batch..., time, channel], rank 2 or more. In place; for anything else see the encoder's own `add`.
+template <position_encoder E, writable_tensor X>
+void encode_embeddings(const E& encoder, X&& x, const positions& at) {
+  if constexpr (additive_encoder<E>) encoder.add(batched(x), at);
+}
+
+namespace detail {
+/// \throws argument_error  unless queries and keys belong together: one batch, equal channels, a whole number of queries' heads per key's.
+template <class Q, class K>
+void require_heads_match(std::string_view who, const head_view<Q>& queries, const head_view<K>& keys) {
+  require(queries.batch() == keys.batch(), who, "queries and keys must have the same batch", queries.batch(), keys.batch());
+  require(queries.channels() == keys.channels(), who, "queries and keys must have the same channels", queries.channels(), keys.channels());
+  require(keys.count() == 0 ? queries.count() == 0 : queries.count() % keys.count() == 0, who,
+          "the number of query heads must be a multiple of key heads", queries.count(), keys.count());
+}
+}  // namespace detail
+
+/// q and k: [batch, time, head, channel] views made by `heads`, in place. They may stand at different positions, and there may be fewer
+/// key heads (grouped queries). \throws argument_error  unless the ratio is whole.
+template <position_encoder E, class Q, class K>
+void encode_queries_keys(const E& encoder, head_view<Q> queries, head_view<K> keys, const state_t<E>& state) {
+  detail::require_heads_match("encode_queries_keys", queries, keys);
+  if constexpr (rotary_encoder<E>) encoder.rotate(queries, operand::query, state), encoder.rotate(keys, operand::key, state);
+}
+
+/// scores: [batch, head, query, key], scaled, in place. Q is deduced from a named `attention_inputs<Q>`; a braced list
+/// `{.scale = ..., .queries = ...}` takes the scalar of the scores.
+template <position_encoder E, writable_tensor T, class Q = element_t<T>>
+void encode_scores(const E& encoder, T&& scores, const attention_inputs<Q>& inputs, const state_t<E>& state) {
+  const score_view<element_t<T>> view = scores;
+  if constexpr (contextual_bias_encoder<E>) encoder.bias(view, inputs, state);
+  else if constexpr (bias_encoder<E>) encoder.bias(view, state);
+}
+
+/// Without inputs: only for encoders that need none, so that forgetting them does not compile.
+template <position_encoder E, writable_tensor T>
+  requires(!contextual_bias_encoder<E>)
+void encode_scores(const E& encoder, T&& scores, const state_t<E>& state) {
+  if constexpr (bias_encoder<E>) encoder.bias(score_view<element_t<T>>(scores), state);
+}
+
+/// context: [batch, time, head, channel], in place; weights: [batch, head, query, key].
+template <position_encoder E, class S, readable_tensor W>
+void encode_context(const E& encoder, head_view<S> context, W&& weights, const state_t<E>& state) {
+  if constexpr (value_encoder<E>) encoder.add_values(context, score_view<const std::remove_const_t<element_t<W>>>(weights), state);
+}
+
+}  // namespace POSENC_NAMESPACE

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+/// \file  Training: the parameters of encoders as flat lists of named spans, and the exact gradient twin of each stage.
+#pragma once
+
+#include <posenc/concepts.hpp>
+#include <posenc/config.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace POSENC_NAMESPACE {
+
+/// One parameter of an encoder: its memory in the encoder, slowest axis first. Valid until the encoder is moved, copied over or destroyed.
+template <class S>
+struct parameter {
+  std::string_view name;
+  std::span<S> values;
+  std::vector<index_t> shape;
+};
+
+/// An encoder that can be trained.
+template <class E>
+concept trainable = position_encoder<E> && requires(E& e) {
+  { e.parameters() } -> std::same_as<std::vector<parameter<typename E::scalar>>>;
+};
+
+/// The parameters of any encoder; none for one that cannot be trained. An optimizer needs no more, and no template.
+template <class E>
+std::vector<parameter<typename E::scalar>> parameters(E& encoder) {
+  if constexpr (trainable<E>) return encoder.parameters();
+  else return {};
+}
+
+/// Where gradients go: one span per parameter, in the order of `parameters`.
+template <class S>
+using gradient_spans = std::span<const std::span<S>>;
+
+/// One zeroed buffer per parameter. Backward functions add to it; clear it between steps. Adam's moments are two more of these.
+template <class S>
+class gradient_buffer {
+ public:
+  explicit gradient_buffer(const std::vector<parameter<S>>& like) {
+    for (const auto& one : like) buffers_.emplace_back(one.values.size(), S(0));
+    for (auto& buffer : buffers_) spans_.emplace_back(buffer);
+  }
+  gradient_buffer(const gradient_buffer&) = delete;
+  gradient_buffer& operator=(const gradient_buffer&) = delete;
+
+  gradient_spans<S> spans() const noexcept { return spans_; }
+  void clear() noexcept {
+    for (auto& buffer : buffers_) std::ranges::fill(buffer, S(0));
+  }
+
+ private:
+  std::vector<std::vector<S>> buffers_;
+  std::vector<std::span<S>> spans_;
+};
+
+// The gradient twins. Where the output is the input plus or times something, d is in and out: the gradient of the stage's output comes
+// in, that of its input leaves. An encoder without a twin passes the gradient on; one that needs a twin and lacks it does not compile.
+
+/// d_x: the gradient of the embeddings, in and out.
+template <position_encoder E, writable_tensor X>
+void encode_embeddings_backward(const E& encoder, X&& d_x, const positions& at, gradient_spans<typename E::scalar> d_parameters) {
+  if constexpr (requires { encoder.add_backward(batched(d_x), at, d_parameters); }) encoder.add_backward(batched(d_x), at, d_parameters);
+  else static_assert(!additive_encoder<E> || !trainable<E>, "a trainable additive encoder needs add_backward");
+}
+
+/// d_queries, d_keys: in and out.
+template <position_encoder E, class Q, class K>
+void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head_view<K> d_keys, const state_t<E>& state) {
+  detail::require_heads_match("encode_queries_keys_backward", d_queries, d_keys);
+  if constexpr (rotary_encoder<E>) {
+    encoder.rotate_backward(d_queries, operand::query, state);
+    encoder.rotate_backward(d_keys, operand::key, state);
+  }
+}
+
+/// d_scores: in and out (a contextual encoder may have read the scores). d_inputs and d_parameters are added to.
+template <position_encoder E, writable_tensor T, class Q = element_t<T>>
+void encode_scores_backward(const E& encoder, T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs,
+                            const state_t<E>& state, gradient_spans<typename E::scalar> d_parameters) {
+  const score_view<element_t<T>> view = d_scores;
+  if constexpr (contextual_bias_encoder<E>) encoder.bias_backward(view, inputs, d_inputs, state, d_parameters);
+  else if constexpr (bias_encoder<E>) {
+    if constexpr (requires { encoder.bias_backward(view, state, d_parameters); }) encoder.bias_backward(view, state, d_parameters);
+    else static_assert(!trainable<E>, "a trainable bias encoder needs bias_backward");
+  }
+}
+
+/// d_context: the gradient of the context, which passes unchanged; d_weights and d_parameters are added to.
+template <position_encoder E, class S, readable_tensor W, writable_tensor D>
+void encode_context_backward(const E& encoder, head_view<S> d_context, W&& weights, D&& d_weights, const state_t<E>& state,
+                             gradient_spans<typename E::scalar> d_parameters) {
+  if constexpr (value_encoder<E>)
+    encoder.add_values_backward(head_view<const std::remove_const_t<S>>(d_context), score_view<const std::remove_const_t<element_t<W>>>(weights),
+                                score_view<element_t<D>>(d_weights), state, d_parameters);
+}
+
+}  // namespace POSENC_NAMESPACE

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+/// \file  The add kernel: codes of positions, added to embeddings.
+#pragma once
+
+#include <posenc/kernels/dispatch.hpp>
+
+namespace POSENC_NAMESPACE::kernels {
+
+/// out = in + table, all `[batch, time, channel]` with contiguous channels; strides count elements, and are 0 where rows share a code.
+/// Preconditions: `in` and `out` are one view or do not overlap; `table` overlaps neither.
+template <class S>
+struct add_call {
+  const S* in;
+  S* out;
+  const S* table;
+  index_t batch, time, channels;
+  index_t in_batch, in_time;
+  index_t out_batch, out_time;
+  index_t table_batch, table_time;
+};
+
+}  // namespace POSENC_NAMESPACE::kernels
+
+#define POSENC_KERNEL <posenc/kernels/add.inc>
+#include <posenc/kernels/each_instruction_set.inc>
+
+namespace POSENC_NAMESPACE::kernels {
+
+template <class S>
+void add(const add_call<S>& call) {
+  dispatch(baseline::add<S>, avx2::add<S>, avx512::add<S>)(call);
+}
+
+}  // namespace POSENC_NAMESPACE::kernels

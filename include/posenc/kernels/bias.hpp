@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+/// \file  The bias kernel: attention scores, scaled, biased by a slope times a distance, and masked, in one pass.
+#pragma once
+
+#include <posenc/kernels/dispatch.hpp>
+#include <posenc/kernels/phase.hpp>  // absent
+
+namespace POSENC_NAMESPACE::kernels {
+
+/// What the slope is multiplied by, for a query at i and a key at j.
+enum class distance { causal /* -max(i - j, 0) */, symmetric /* -|i - j| */, key /* j - reference */ };
+
+/// One batch row of scores `[head, query, key]` with contiguous keys: score = score * scale + slope * distance, in that order and
+/// rounded each time; minus infinity where `causal` and the key's position lies after the query's. A query or key without a position
+/// gets no bias and no mask.
+template <class S>
+struct bias_call {
+  S* scores;
+  index_t heads, queries, keys;
+  index_t head, query;            ///< strides of the scores
+  const S* slopes;                ///< one per head
+  const std::int64_t* query_ids;  ///< positions of the queries, or query_first + i where null
+  std::int64_t query_first;
+  const std::int64_t* key_ids;    ///< positions of the keys, or key_first + j where null
+  std::int64_t key_first;
+  kernels::distance distance;
+  std::int64_t reference;         ///< for distance::key
+  S scale;
+  bool causal;
+};
+
+/// The gradient of the slopes: adds, per head, the sum of d_score * distance over unmasked pairs to d_slopes, in double, in an order that
+/// depends on the shape alone. Then d_scores becomes what went into the forward pass: times scale, and zero where masked.
+template <class S>
+struct bias_backward_call {
+  bias_call<S> forward;  ///< with d_scores for scores
+  double* d_slopes;
+};
+
+}  // namespace POSENC_NAMESPACE::kernels
+
+#define POSENC_KERNEL <posenc/kernels/bias.inc>
+#include <posenc/kernels/each_instruction_set.inc>
+
+namespace POSENC_NAMESPACE::kernels {
+
+template <class S>
+void bias(const bias_call<S>& call) {
+  dispatch(baseline::bias<S>, avx2::bias<S>, avx512::bias<S>)(call);
+}
+
+template <class S>
+void bias_backward(const bias_backward_call<S>& call) {
+  dispatch(baseline::bias_backward<S>, avx2::bias_backward<S>, avx512::bias_backward<S>)(call);
+}
+
+}  // namespace POSENC_NAMESPACE::kernels

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+/// \file  Vectors for every instruction set, and the choice between the sets.
+#pragma once
+
+#include <posenc/config.hpp>
+#include <posenc/kernels/instruction_set.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace POSENC_NAMESPACE::kernels {
+
+using index_t = std::ptrdiff_t;
+
+/// The one of three functions that the instruction set in use asks for.
+template <class Function>
+Function* dispatch(Function* baseline, Function* avx2, Function* avx512) {
+  switch (current_instruction_set()) {
+    case instruction_set::avx512: return avx512;
+    case instruction_set::avx2: return avx2;
+    default: return baseline;
+  }
+}
+
+}  // namespace POSENC_NAMESPACE::kernels
+
+#define POSENC_KERNEL <posenc/kernels/vector.inc>
+#include <posenc/kernels/each_instruction_set.inc>

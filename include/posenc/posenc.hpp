@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+/// \file  Everything: position encodings on Eigen tensors.
+#pragma once
+
+// What encoders are and what they are given.
+#include <posenc/concepts.hpp>   // position_encoder and its kin, the four stages of a transformer
+#include <posenc/gradients.hpp>  // parameters, gradient twins
+#include <posenc/positions.hpp>  // which position each token has
+#include <posenc/tensor.hpp>     // accepted tensors, heads, views
+
+// Encoders.
+#include <posenc/alibi.hpp>
+#include <posenc/no_encoding.hpp>
+#include <posenc/rope.hpp>
+#include <posenc/sinusoidal.hpp>
+
+// Several encoders as one.
+#include <posenc/combine.hpp>
+
+// How it works and how to steer it.
+#include <posenc/config.hpp>                   // version, macros
+#include <posenc/error.hpp>                    // argument_error
+#include <posenc/frequencies.hpp>              // how fast channel pairs turn
+#include <posenc/kernels/instruction_set.hpp>  // pinning
+#include <posenc/phase.hpp>                    // angles as fixed-point turns

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+/// \file  Rotary position embedding (RoPE): turns channel pair k of the token at position p by p * base^(-2k/dim) radians, so that q.k
+/// depends on the difference of positions alone. Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
+#pragma once
+
+#include <posenc/concepts.hpp>        // rotary_encoder
+#include <posenc/config.hpp>
+#include <posenc/error.hpp>           // require
+#include <posenc/frequencies.hpp>
+#include <posenc/kernels/rotate.hpp>  // every loop over channels lives there
+#include <posenc/positions.hpp>
+#include <posenc/rope/rotary_table.hpp>
+#include <posenc/tensor.hpp>
+
+#include <cmath>
+#include <span>
+#include <string_view>
+
+namespace POSENC_NAMESPACE {
+
+struct rope_options {
+  required<posenc::pairing> pairing;
+  required<index_t> dim;        ///< channels that turn, positive and even; the others keep their bits
+  index_t offset = 0;           ///< the first of them
+  double base = 10000;          ///< a larger base turns more slowly and reaches farther
+  double attention_factor = 1;  ///< multiplies cosines and sines, as YaRN does
+
+  friend bool operator==(const rope_options&, const rope_options&) = default;
+};
+
+/// A destination row that says: do not write this token.
+inline constexpr index_t no_row = -1;
+
+/// Rotates queries and keys `[batch, time, head, channel]`, made by `heads` or `split_heads`.
+///
+/// Angles are fixed-point turns: tables are within 3.1e-8 (float) and 2.3e-16 (double) of the truth at every position in [-2^31, 2^31],
+/// times the attention factor rounded up to a power of two. y_a = x_a c - x_b s and y_b = x_a s + x_b c are rounded after each operation:
+/// one token has the same bits in prefill and decode, at every instruction set.
+///
+/// Every verb checks shapes first and throws `argument_error` before it writes. With a table nothing is allocated. Const members may run
+/// in any number of threads at once.
+template <compute_scalar S>
+class rope {
+ public:
+  using scalar = S;
+
+  /// \throws argument_error  unless dim is positive and even, offset not negative, base positive and finite, the factor finite and not 0.
+  explicit rope(const rope_options& options) : options_(options), speeds_(check(options)) {}
+
+  static constexpr std::string_view name() noexcept { return "rope"; }
+  const rope_options& options() const noexcept { return options_; }
+  /// The frequencies that came out, exact and in radians.
+  const frequencies& inspect() const noexcept { return speeds_; }
+
+  /// The angles of these positions. Once per forward pass, for all layers.
+  rotary_table<S> prepare(const positions& at) const { return rotary_table<S>(name(), speeds_, at, options_.attention_factor); }
+  /// The angles of queries and keys; one table where they stand at the same positions.
+  rotary_tables<S> prepare(const attention_positions& at) const {
+    const rotary_table<S> queries = prepare(at.queries);
+    return {queries, at.keys == at.queries ? queries : prepare(at.keys)};
+  }
+
+  /// Rotates x in place.
+  template <class T>
+    requires writable_as<T, S>
+  void rotate(head_view<T> x, const rotary_table<S>& table) const {
+    turn(x, x, {}, table, 1, 1);
+  }
+  template <class T>
+    requires writable_as<T, S>
+  void rotate(head_view<T> x, operand role, const rotary_tables<S>& tables) const {
+    rotate(x, tables[role]);
+  }
+  /// The same without a table of the caller's: makes one.
+  template <class T>
+    requires writable_as<T, S>
+  void rotate(head_view<T> x, const positions& at) const {
+    rotate(x, prepare(at));
+  }
+
+  /// Reads `in`, writes `out`; channels that do not turn are copied. They may be one view, but not overlap in part.
+  template <class T, class U>
+    requires readable_as<T, S> && writable_as<U, S>
+  void rotate(head_view<T> in, head_view<U> out, const rotary_table<S>& table) const {
+    require(in.by_time().extents() == out.by_time().extents(), name(), "the output must have the input's shape", in.by_time().extents(),
+            out.by_time().extents());
+    turn(in, out, {}, table, 1, 1);
+  }
+  /// The same into the slots or pages of a cache: token (b, t) goes to slot `rows[b * time + t]` of `cache`, a view `[1, slot, head,
+  /// channel]`; `no_row` skips it. \throws argument_error  for a row outside the cache.
+  template <class T, class U>
+    requires readable_as<T, S> && writable_as<U, S>
+  void rotate(head_view<T> in, head_view<U> cache, std::span<const index_t> rows, const rotary_table<S>& table) const {
+    require(cache.batch() == 1 && cache.count() == in.count() && cache.channels() == in.channels(), name(),
+            "the cache must be [1, slot, head, channel] with the input's heads and channels", cache.by_time().extents(), in.by_time().extents());
+    require(static_cast<index_t>(rows.size()) == checked_product(name(), std::array{in.batch(), in.time()}), name(),
+            "there must be one destination row per token", in.batch() * in.time(), rows.size());
+    for (const index_t row : rows)
+      require(row >= no_row && row < cache.time(), name(), "destination rows must lie inside the cache", cache.time(), row);
+    turn(in, cache, rows, table, 1, 1);
+  }
+
+  /// Undoes `rotate`, attention factor included: inverse(rotate(x)) = x up to rounding.
+  template <class T>
+    requires writable_as<T, S>
+  void inverse(head_view<T> x, const rotary_table<S>& table) const {
+    const double square = table.factor() * table.factor();
+    turn(x, x, {}, table, 1 / square, -1 / square);
+  }
+  template <class T>
+    requires writable_as<T, S>
+  void inverse(head_view<T> x, operand role, const rotary_tables<S>& tables) const {
+    inverse(x, tables[role]);
+  }
+
+  /// The gradient of `rotate`: the transposed rotation, which keeps the attention factor. In place: dy comes in, dx leaves.
+  template <class T>
+    requires writable_as<T, S>
+  void rotate_backward(head_view<T> d, const rotary_table<S>& table) const {
+    turn(d, d, {}, table, 1, -1);
+  }
+  template <class T>
+    requires writable_as<T, S>
+  void rotate_backward(head_view<T> d, operand role, const rotary_tables<S>& tables) const {
+    rotate_backward(d, tables[role]);
+  }
+
+  /// Moves cached keys, rotated before, by `deltas` positions: token t then stands at p + deltas(t). Angles add exactly; each shift rounds
+  /// the keys once more. The attention factor, already in the keys, stays.
+  template <class T>
+    requires writable_as<T, S>
+  void shift(head_view<T> keys, const positions& deltas) const {
+    turn(keys, keys, {}, rotary_table<S>(name(), speeds_, deltas), 1, 1);
+  }
+  /// The same delta for all.
+  template <class T>
+    requires writable_as<T, S>
+  void shift(head_view<T> keys, position delta) const {
+    require(delta != no_position, name(), "a shift must be a number of positions", "no_position");
+    turn(keys, keys, {}, rotary_table<S>(name(), speeds_, positions::range(1, delta)), 1, 1, true);
+  }
+
+  friend bool operator==(const rope& a, const rope& b) { return a.options_ == b.options_; }
+
+ private:
+  static frequencies check(const rope_options& options) {
+    const index_t dim = options.dim;
+    require(dim > 0, name(), "dim must be positive", dim);
+    require(dim % 2 == 0, name(), "dim must be even", dim);
+    require(options.offset >= 0, name(), "offset must not be negative", options.offset);
+    require(std::isfinite(options.attention_factor) && options.attention_factor != 0, name(),
+            "the attention factor must be finite and not zero", options.attention_factor);
+    return frequencies::plain(name(), dim, options.base);
+  }
+
+  template <class T, class U>
+  void turn(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table, double cosine_factor,
+            double sine_factor, bool one_row_for_all = false) const {
+    const index_t dim = options_.dim;
+    const auto &from = in.by_time(), &to = out.by_time();
+    require(in.channels() >= dim && options_.offset <= in.channels() - dim, name(), "offset + dim must not exceed the channels", in.channels(),
+            options_.offset, dim);
+    require(table.pairs() == dim / 2, name(), "the table must be of dim / 2 pairs", dim / 2, table.pairs());
+    require(one_row_for_all || table.time() == in.time(), name(), "time must match the table", in.time(), table.time());
+    require(table.batch() == 0 || table.batch() == in.batch(), name(), "batch must match the table", in.batch(), table.batch());
+    require_rows(name(), from);
+    require_rows(name(), to);
+    require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
+    if (from.empty()) return;
+    static_assert(sizeof(index_t) == sizeof(std::int64_t), "destination rows are read as 64-bit numbers");
+    kernels::rotate<S>({.in = from.data(), .out = to.data(), .batch = in.batch(), .time = in.time(), .heads = in.count(),
+                        .in_batch = from.stride(0), .in_time = from.stride(1), .in_head = from.stride(2),
+                        .out_batch = to.stride(0), .out_time = to.stride(1), .out_head = to.stride(2), .rows = rows.data(),
+                        .table = table.row(0, 0), .table_batch = table.batch() == 0 ? 0 : table.time() * dim, .table_time = one_row_for_all ? 0 : dim,
+                        .pairs = dim / 2, .before = options_.offset, .after = in.channels() - dim - options_.offset,
+                        .interleaved = options_.pairing == pairing::interleaved,
+                        .cosine_factor = static_cast<S>(cosine_factor), .sine_factor = static_cast<S>(sine_factor)});
+  }
+
+  rope_options options_;
+  frequencies speeds_;
+};
+
+template <compute_scalar S>
+inline constexpr bool is_shiftable<rope<S>> = true;
+
+static_assert(rotary_encoder<rope<float>> && rotary_encoder<rope<double>> && position_encoder<rope<float>>);
+static_assert(!additive_encoder<rope<float>> && !bias_encoder<rope<float>>);
+
+}  // namespace POSENC_NAMESPACE

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT
+/// \file  Tensors as the library sees them: which types it takes, and the strided views it reads them through.
+/// The only file that includes Eigen's tensor header.
+///
+/// Axes are named slowest first, whatever the storage order: a row-major `Tensor<float, 4, RowMajor>(B, T, H, D)` and a column-major
+/// `Tensor<float, 4>(D, H, T, B)` are the same memory, and both are a `[batch, time, head, channel]` tensor here.
+#pragma once
+
+#include <posenc/config.hpp>
+#include <posenc/error.hpp>  // require
+
+#if __has_include(<unsupported/Eigen/CXX11/Tensor>)
+#include <unsupported/Eigen/CXX11/Tensor>
+#else
+#include <unsupported/Eigen/Tensor>
+#endif
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>  // less, which orders unrelated pointers
+#include <limits>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace POSENC_NAMESPACE {
+
+/// Extents, strides and indices. Not called `index`: POSIX has a function of that name.
+using index_t = std::ptrdiff_t;
+
+/// What tensors may hold.
+template <class S>
+concept storage_scalar =
+    std::same_as<S, float> || std::same_as<S, double> || std::same_as<S, Eigen::half> || std::same_as<S, Eigen::bfloat16>;
+
+/// What is computed in: double for double, float for the others. Tables and parameters are held in it.
+template <class S>
+using compute_t = std::conditional_t<std::same_as<std::remove_const_t<S>, double>, double, float>;
+
+/// What encoders compute in, and hold their tables and parameters in.
+template <class S>
+concept compute_scalar = std::same_as<S, float> || std::same_as<S, double>;
+
+/// The trait that adapts a tensor type: `static view(tensor) -> tensor_view`, with const elements where only reading is allowed.
+/// Specialize it to bring a type of your own.
+template <class T>
+struct tensor_adaptor {};
+
+/// A type with a `tensor_adaptor`: tensors in memory, never a lazy expression (evaluate it into a tensor first).
+template <class T>
+concept stored_tensor = requires(std::remove_reference_t<T>& tensor) { tensor_adaptor<std::remove_cvref_t<T>>::view(tensor); };
+
+template <stored_tensor T>
+using view_t = decltype(tensor_adaptor<std::remove_cvref_t<T>>::view(std::declval<std::remove_reference_t<T>&>()));
+template <stored_tensor T>
+using element_t = typename view_t<T>::element;  ///< const where only reading is allowed
+template <stored_tensor T>
+inline constexpr int rank_of = view_t<T>::rank;
+
+template <class T>
+concept has_float_elements = storage_scalar<std::remove_const_t<element_t<T>>>;
+template <class T>
+concept has_writable_elements = !std::is_const_v<element_t<T>>;
+/// Not a temporary that owns its elements: results would be lost. Constness reaches the elements exactly where they are owned.
+template <class T>
+concept outlives_the_call =
+    std::is_lvalue_reference_v<T> || std::same_as<element_t<T>, element_t<const std::remove_cvref_t<T>&>>;
+
+template <class T>
+concept readable_tensor = stored_tensor<T> && has_float_elements<T>;
+template <class T>
+concept writable_tensor = readable_tensor<T> && has_writable_elements<T> && outlives_the_call<T>;
+
+/// Whether an encoder that computes in S reads, or writes, elements of type T.
+template <class T, class S>
+concept readable_as = std::same_as<std::remove_const_t<T>, S>;
+template <class T, class S>
+concept writable_as = readable_as<T, S> && !std::is_const_v<T>;
+
+/// A strided view: pointer, extents and strides in elements, slowest axis first. It owns nothing and is cheap to copy; the memory must
+/// outlive it. What Eigen's maps cannot say (q inside a fused QKV buffer, a slice of a cache) is said with it.
+/// A default-constructed view is empty and means "not given".
+template <class T, int Rank>
+class tensor_view {
+ public:
+  using element = T;
+  using shape = std::array<index_t, static_cast<std::size_t>(Rank)>;
+  static constexpr int rank = Rank;
+
+  constexpr tensor_view() = default;
+  constexpr tensor_view(T* data, const shape& extents, const shape& strides) noexcept : data_(data), extents_(extents), strides_(strides) {}
+  /// Contiguous, slowest axis first.
+  constexpr tensor_view(T* data, const shape& extents) noexcept : data_(data), extents_(extents) {
+    index_t stride = 1;
+    for (auto axis = static_cast<std::size_t>(Rank); axis-- > 0; stride *= extents[axis]) strides_[axis] = stride;
+  }
+  /// Any stored tensor of this rank converts; to const elements too, never back.
+  template <stored_tensor Source>
+    requires(!std::same_as<std::remove_cvref_t<Source>, tensor_view> && rank_of<Source> == Rank &&
+             std::convertible_to<element_t<Source> (*)[], T (*)[]>)
+  constexpr tensor_view(Source&& source) noexcept {
+    const auto view = tensor_adaptor<std::remove_cvref_t<Source>>::view(source);
+    *this = tensor_view(view.data(), view.extents(), view.strides());
+  }
+
+  constexpr T* data() const noexcept { return data_; }
+  constexpr explicit operator bool() const noexcept { return data_ != nullptr; }
+  constexpr const shape& extents() const noexcept { return extents_; }
+  constexpr const shape& strides() const noexcept { return strides_; }
+  constexpr index_t extent(int axis) const noexcept { return extents_[static_cast<std::size_t>(axis)]; }
+  constexpr index_t stride(int axis) const noexcept { return strides_[static_cast<std::size_t>(axis)]; }
+  /// True where an extent is zero: every verb is then a no-op.
+  constexpr bool empty() const noexcept {
+    for (const index_t extent : extents_)
+      if (extent == 0) return true;
+    return false;
+  }
+  template <class... Indices>
+    requires(sizeof...(Indices) == static_cast<std::size_t>(Rank))
+  constexpr T& operator()(Indices... at) const noexcept {
+    const shape where{static_cast<index_t>(at)...};
+    index_t offset = 0;
+    for (std::size_t axis = 0; axis < where.size(); ++axis) offset += where[axis] * strides_[axis];
+    return data_[offset];
+  }
+
+ private:
+  T* data_ = nullptr;
+  shape extents_{}, strides_{};
+};
+
+template <class T, int Rank>
+struct tensor_adaptor<tensor_view<T, Rank>> {
+  static constexpr tensor_view<T, Rank> view(const tensor_view<T, Rank>& same) noexcept { return same; }
+};
+
+namespace detail {
+/// Both storage orders: a column-major tensor lists its axes fastest first, so they are read from the back.
+template <int Rank>
+struct eigen_adaptor {
+  template <class T>
+  static tensor_view<std::remove_pointer_t<decltype(std::declval<T&>().data())>, Rank> view(T& tensor) noexcept {
+    constexpr bool slowest_first = static_cast<int>(T::Layout) == static_cast<int>(Eigen::RowMajor);
+    using shape = typename tensor_view<float, Rank>::shape;
+    return {tensor.data(), [&]<int... Axis>(std::integer_sequence<int, Axis...>) {
+              return shape{static_cast<index_t>(tensor.dimension(slowest_first ? Axis : Rank - 1 - Axis))...};
+            }(std::make_integer_sequence<int, Rank>())};
+  }
+};
+}  // namespace detail
+
+template <class S, int Rank, int Options, class Index>
+struct tensor_adaptor<Eigen::Tensor<S, Rank, Options, Index>> : detail::eigen_adaptor<Rank> {};
+template <class S, class Sizes, int Options, class Index>
+struct tensor_adaptor<Eigen::TensorFixedSize<S, Sizes, Options, Index>> : detail::eigen_adaptor<static_cast<int>(Sizes::count)> {};
+template <class Plain, int Options, template <class> class Pointer>
+struct tensor_adaptor<Eigen::TensorMap<Plain, Options, Pointer>> : tensor_adaptor<std::remove_const_t<Plain>> {};
+
+template <stored_tensor T>
+constexpr view_t<T> view_of(T&& tensor) noexcept {
+  return tensor_adaptor<std::remove_cvref_t<T>>::view(tensor);
+}
+
+/// A member of an options aggregate that has no default: leaving it out does not compile.
+template <class T>
+class required {
+ public:
+  required() = delete;  // no default on purpose: name this option
+  constexpr required(T value) : value_(value) {}
+  constexpr operator T() const { return value_; }
+
+ private:
+  T value_;
+};
+
+template <class S>
+using token_view = tensor_view<S, 3>;  ///< [batch, time, channel]
+template <class S>
+using score_view = tensor_view<S, 4>;  ///< [batch, head, query, key]: scores before the soft-max, weights after it
+
+/// Which of the two middle axes of q, k, v is slower: `[batch, time, head, channel]` or `[batch, head, time, channel]`.
+enum class axis_order { time_head, head_time };
+
+/// q, k, v or the context, always read as [batch, time, head, channel]. Its own type, not a `tensor_view`: the only ways to make one
+/// (`heads`, `split_heads`) say the order of the axes, and a stride swap then spares every encoder the second layout.
+template <class S>
+class head_view {
+ public:
+  using element = S;
+  head_view() = default;
+  explicit head_view(const tensor_view<S, 4>& by_time) noexcept : by_time_(by_time) {}
+  template <class Mutable>
+    requires(!std::same_as<Mutable, S> && std::same_as<const Mutable, S>)
+  head_view(const head_view<Mutable>& other) noexcept : by_time_(other.by_time()) {}
+  explicit operator bool() const noexcept { return static_cast<bool>(by_time_); }
+  const tensor_view<S, 4>& by_time() const noexcept { return by_time_; }
+  index_t batch() const noexcept { return by_time_.extent(0); }
+  index_t time() const noexcept { return by_time_.extent(1); }
+  index_t count() const noexcept { return by_time_.extent(2); }
+  index_t channels() const noexcept { return by_time_.extent(3); }
+  S& operator()(index_t b, index_t t, index_t h, index_t c) const noexcept { return by_time_(b, t, h, c); }
+
+ private:
+  tensor_view<S, 4> by_time_{};
+};
+
+/// The heads of a rank-4 tensor, or of a rank-3 one without a batch axis, in the order that is said.
+template <stored_tensor T>
+  requires((rank_of<T> == 3 || rank_of<T> == 4) && outlives_the_call<T>)
+head_view<element_t<T>> heads(T&& tensor, axis_order order) noexcept {
+  const auto v = view_of(tensor);
+  constexpr int time = rank_of<T> - 3;  // the axis after the batch, if there is one
+  index_t batch = 1, batch_stride = 0;
+  if constexpr (time == 1) batch = v.extent(0), batch_stride = v.stride(0);
+  const int t = order == axis_order::time_head ? time : time + 1, h = order == axis_order::time_head ? time + 1 : time;
+  return head_view<element_t<T>>(
+      {v.data(), {batch, v.extent(t), v.extent(h), v.extent(time + 2)}, {batch_stride, v.stride(t), v.stride(h), v.stride(time + 2)}});
+}
+
+/// Where a group of heads lies in the channels of a fused buffer.
+struct head_split {
+  required<index_t> heads;     ///< how many
+  required<index_t> channels;  ///< of each
+  index_t offset = 0;          ///< first channel of the first head: heads * channels for k in a fused QKV buffer
+};
+
+/// The heads inside `[batch, time, heads * channels]`, or inside a wider fused buffer `[batch, time, q | k | v]`.
+/// \throws argument_error  unless the split lies within the tensor's channels.
+template <stored_tensor T>
+  requires(rank_of<T> == 3 && outlives_the_call<T>)
+head_view<element_t<T>> split_heads(T&& tensor, const head_split& split) {
+  const auto v = view_of(tensor);
+  const index_t count = split.heads, channels = split.channels;
+  require(count >= 0 && channels >= 0 && split.offset >= 0, "split_heads", "heads, channels and offset must not be negative", count,
+          channels, split.offset);
+  require(split.offset <= v.extent(2) && (channels == 0 || count <= (v.extent(2) - split.offset) / channels), "split_heads",
+          "offset + heads * channels must lie within the tensor's channels", v.extent(2), split.offset, count, channels);
+  return head_view<element_t<T>>({v.data() + split.offset * v.stride(2),
+                                  {v.extent(0), v.extent(1), count, channels},
+                                  {v.stride(0), v.stride(1), channels * v.stride(2), v.stride(2)}});
+}
+
+/// The product of extents. \throws argument_error  when it, times `bytes` each, does not fit in an `index_t`.
+template <std::size_t Rank>
+constexpr index_t checked_product(std::string_view who, const std::array<index_t, Rank>& extents, std::size_t bytes = 1) {
+  index_t product = static_cast<index_t>(bytes);
+  for (const index_t extent : extents) {
+    if (extent == 0) return 0;
+    require(extent > 0, who, "extents must not be negative", extents);
+    require(product <= std::numeric_limits<index_t>::max() / extent, who, "the size in bytes must fit in 63 bits", extents);
+    product *= extent;
+  }
+  return product / static_cast<index_t>(bytes);
+}
+
+/// What every verb asks of a view before it writes: the elements of the last axis lie side by side, and every offset fits in memory.
+/// \throws argument_error  otherwise.
+template <class T, int Rank>
+constexpr void require_rows(std::string_view who, const tensor_view<T, Rank>& view) {
+  if (view.empty()) return;
+  require(view.stride(Rank - 1) == 1 || view.extent(Rank - 1) == 1, who, "the last axis must be contiguous", view.stride(Rank - 1));
+  index_t left = std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(T)) - 1;
+  for (int axis = 0; axis < Rank; ++axis) {
+    require(view.extent(axis) > 0, who, "extents must not be negative", view.extents());
+    const index_t last = view.extent(axis) - 1, stride = view.stride(axis) < 0 ? -view.stride(axis) : view.stride(axis);
+    require(last == 0 || stride <= left / last, who, "the size in bytes must fit in 63 bits", view.extents());
+    left -= last * stride;
+  }
+}
+
+/// x of rank 2 or more as [batch, time, channel].
+/// \throws argument_error  where several batch axes cannot be walked with one stride.
+template <stored_tensor T>
+  requires(rank_of<T> >= 2)
+token_view<element_t<T>> batched(T&& tensor) {
+  const auto view = view_of(tensor);
+  constexpr int time = rank_of<T> - 2;
+  index_t batch = 1, batch_stride = 0;
+  if constexpr (time > 0) {
+    batch_stride = view.stride(time - 1);
+    for (int axis = 0; axis < time; ++axis) {
+      require(axis + 1 == time || view.stride(axis) == view.stride(axis + 1) * view.extent(axis + 1), "tensor",
+              "batch axes must be evenly strided", view.strides());
+      batch *= view.extent(axis);
+    }
+  }
+  return {view.data(), {batch, view.extent(time), view.extent(time + 1)}, {batch_stride, view.stride(time), view.stride(time + 1)}};
+}
+
+/// True if two views share memory without being the same view: then one cannot be read while the other is written.
+template <class A, class B, int Rank>
+bool overlaps_partly(const tensor_view<A, Rank>& a, const tensor_view<B, Rank>& b) noexcept {
+  if (a.empty() || b.empty()) return false;
+  const auto reach = [](const auto& view) {
+    const char* low = reinterpret_cast<const char*>(view.data());
+    const char* high = low + sizeof(*view.data());
+    for (int axis = 0; axis < Rank; ++axis) {
+      const index_t bytes = (view.extent(axis) - 1) * view.stride(axis) * static_cast<index_t>(sizeof(*view.data()));
+      (bytes < 0 ? low : high) += bytes;
+    }
+    return std::pair{low, high};
+  };
+  const auto [low_a, high_a] = reach(a);
+  const auto [low_b, high_b] = reach(b);
+  const std::less<const char*> before;
+  if (!before(low_a, high_b) || !before(low_b, high_a)) return false;
+  return static_cast<const void*>(a.data()) != static_cast<const void*>(b.data()) || a.extents() != b.extents() || a.strides() != b.strides();
+}
+
+}  // namespace POSENC_NAMESPACE
