@@ -167,7 +167,7 @@ class positions {
   }
   static std::shared_ptr<const position[]> copy(const auto& range) {
     auto stored = std::shared_ptr<position[]>(new position[std::max<std::size_t>(std::ranges::size(range), 1)]());
-    std::size_t n = 0;
+    index_t n = 0;
     for (const auto value : range) {
       static_assert(std::integral<std::remove_cv_t<decltype(value)>>, "positions are integers: fractional ones are coordinates");
       require(std::in_range<position>(value), "positions", "ids must lie in [-2^62, 2^62]", value);
