@@ -91,7 +91,10 @@ class alibi {
     require(head >= 0 && head < heads(), name(), "head must lie within the heads", heads(), head);
     if (query == no_position || key == no_position) return S(0);
     const position after = query - key;
-    const S distance = form_ == alibi_form::key_only ? static_cast<S>(key - reference_) : -static_cast<S>(after > 0 ? after : form_ == alibi_form::symmetric ? -after : 0);
+    S distance = 0;
+    if (form_ == alibi_form::key_only) distance = static_cast<S>(key - reference_);
+    else if (after > 0) distance = -static_cast<S>(after);
+    else if (form_ == alibi_form::symmetric) distance = -static_cast<S>(-after);
     return distance * slopes_[static_cast<std::size_t>(head)];
   }
 
@@ -102,6 +105,22 @@ class alibi {
     const score_view<S> s = scores;
     check(s, at);
     for_each_row(s, at, pass, [](const kernels::bias_call<S>& call, index_t) { kernels::bias(call); });
+  }
+
+  /// The same from `in` to `out`. They may be one tensor, but not overlap in part.
+  template <readable_tensor In, writable_tensor Out>
+    requires(rank_of<In> == 4 && rank_of<Out> == 4 && readable_as<element_t<In>, S> && writable_as<element_t<Out>, S>)
+  void bias(const In& in, Out&& out, const attention_positions& at, const score_pass& pass = {}) const {
+    const score_view<const S> from = in;
+    const score_view<S> to = out;
+    require(from.extents() == to.extents(), name(), "the output must have the input's shape", from.extents(), to.extents());
+    check(to, at);
+    require_rows(name(), from);
+    require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
+    for_each_row(to, at, pass, [&](kernels::bias_call<S> call, index_t b) {
+      call.in = from.data() + b * from.stride(0), call.in_head = from.stride(1), call.in_query = from.stride(2);
+      kernels::bias(call);
+    });
   }
 
   /// Where a tile lies in the whole: for fused attention, which never holds more of the scores.
@@ -116,7 +135,7 @@ class alibi {
     require(place.head >= 0 && place.head < heads(), name(), "head must lie within the heads", heads(), place.head);
     require(place.batch >= 0 && (at.queries.batch() == 0 || place.batch < at.queries.batch()) && (at.keys.batch() == 0 || place.batch < at.keys.batch()),
             name(), "the tile must lie within the batch", place.batch);
-    require_rows(name(), s);
+    require_output(name(), s);
     const attention_positions part{at.queries.slice(place.query, s.extent(0)), at.keys.slice(place.key, s.extent(1))};
     if (s.empty()) return;
     kernels::bias(row_call(s.data(), 1, s.extent(0), s.extent(1), 0, s.stride(0), slopes_.data() + place.head, part, place.batch, pass));
@@ -150,7 +169,7 @@ class alibi {
     require(scores.extent(1) == heads(), name(), "heads must match the slopes", heads(), scores.extent(1));
     require_match("alibi queries", at.queries, scores.extent(0), scores.extent(2));
     require_match("alibi keys", at.keys, scores.extent(0), scores.extent(3));
-    require_rows(name(), scores);
+    require_output(name(), scores);
   }
   kernels::bias_call<S> row_call(S* scores, index_t head_count, index_t queries, index_t keys, index_t head_stride, index_t query_stride,
                                  const S* slopes, const attention_positions& at, index_t b, const score_pass& pass) const {

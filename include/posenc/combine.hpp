@@ -4,6 +4,7 @@
 
 #include <posenc/concepts.hpp>
 #include <posenc/config.hpp>
+#include <posenc/error.hpp>  // require
 #include <posenc/gradients.hpp>
 
 #include <array>
@@ -104,6 +105,19 @@ class compose {
              d_parameters, &states);
   }
 
+  /// Of the first part that changes it.
+  double score_scale(index_t channels) const
+    requires(changes_score_scale<Parts> || ...)
+  {
+    double scale = 0;
+    const auto ask = [&]<class Part>(const Part& part) {
+      if constexpr (changes_score_scale<Part>) return scale = part.score_scale(channels), true;
+      else return false;
+    };
+    std::apply([&](const auto&... part) { static_cast<void>((ask(part) || ...)); }, parts_);
+    return scale;
+  }
+
   std::vector<parameter<scalar>> parameters()
     requires(trainable<Parts> || ...)
   {
@@ -129,6 +143,8 @@ class compose {
   }
   // In reverse, each part with its own state, where there are states, and its own slice of the spans, where there are spans.
   void backward(auto&& act, gradient_spans<scalar> d_parameters, const state* states) const {
+    require(d_parameters.empty() || d_parameters.size() == first_.back(), name(), "there must be one gradient span per parameter", first_.back(),
+            d_parameters.size());
     const auto one = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
       const auto own = d_parameters.empty() ? d_parameters : d_parameters.subspan(first_[I], first_[I + 1] - first_[I]);
       act(std::get<I>(parts_), states ? &std::get<I>(*states) : nullptr, own);

@@ -141,10 +141,15 @@ concept position_encoder = (additive_encoder<E> || rotary_encoder<E> || bias_enc
 template <class E>
 inline constexpr bool is_shiftable = false;
 
-/// What q.k is to be multiplied by with this encoder: its own `score_scale(channels)` (some schemes change it), or 1 / sqrt(channels).
+/// An encoder with a `score_scale(channels)` of its own: some schemes change it.
+template <class E>
+concept changes_score_scale = requires(const E& e, index_t channels) {
+  { e.score_scale(channels) } -> std::convertible_to<double>;
+};
+/// What q.k is to be multiplied by with this encoder: its own scale, or 1 / sqrt(channels).
 template <position_encoder E>
 double score_scale(const E& encoder, index_t channels) {
-  if constexpr (requires { { encoder.score_scale(channels) } -> std::convertible_to<double>; }) return encoder.score_scale(channels);
+  if constexpr (changes_score_scale<E>) return encoder.score_scale(channels);
   else return 1 / std::sqrt(static_cast<double>(channels));
 }
 

@@ -6,8 +6,9 @@
 #include <posenc/double_double.hpp>
 #include <posenc/error.hpp>   // require
 #include <posenc/phase.hpp>   // turns
-#include <posenc/tensor.hpp>  // index_t
+#include <posenc/tensor.hpp>  // index_t, checked_product
 
+#include <array>
 #include <cmath>  // isfinite
 #include <cstdint>
 #include <limits>
@@ -36,6 +37,7 @@ class frequencies {
   /// base^(-k * step / divisor) radians per position, k = 0 ... count - 1.
   static frequencies geometric(std::string_view who, index_t count, double base, double step, double divisor) {
     require(std::isfinite(base) && base > 0, who, "base must be positive and finite", base);
+    checked_product(who, std::array<index_t, 2>{2, count}, sizeof(std::uint64_t));
     const double_double rate = log(base) / double_double{divisor, 0};
     frequencies all;
     all.words_.resize(static_cast<std::size_t>(2 * count));

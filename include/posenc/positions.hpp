@@ -44,6 +44,7 @@ class positions {
   /// Row b counts from per_row[b]: sequences of different age in one batch, or left padding by a negative start.
   static positions offsets(const std::ranges::sized_range auto& per_row, index_t time) {
     const auto batch = static_cast<index_t>(std::ranges::size(per_row));
+    if (batch == 0) return range(time);  // no row will ask
     return positions(copy(per_row), batch, time, false, 0);
   }
 
@@ -64,6 +65,7 @@ class positions {
     requires(std::integral<std::remove_const_t<element_t<T>>> && (rank_of<T> == 1 || rank_of<T> == 2))
   static positions ids(const T& tensor) {
     const auto [all, batch, time] = flatten(view_of(tensor));
+    if (rank_of<T> == 2 && batch == 0) return range(time);  // no row will ask
     return positions(copy(all), batch, time, true, 0);
   }
 
@@ -72,6 +74,7 @@ class positions {
   static positions from_padding_mask(const std::ranges::sized_range auto& mask, index_t batch, position first = 0) {
     const auto count = static_cast<index_t>(std::ranges::size(mask));
     require(batch > 0 && count % batch == 0, "positions", "batch must be positive and divide the size of the mask", batch, count);
+    require_start(first);
     const index_t time = count / batch;
     std::vector<position> numbered;
     numbered.reserve(static_cast<std::size_t>(count));
@@ -90,7 +93,7 @@ class positions {
     requires(std::integral<std::remove_const_t<element_t<T>>> && rank_of<T> == 2)
   static positions from_padding_mask(const T& mask, position first = 0) {
     const auto [all, batch, time] = flatten(view_of(mask));
-    if (batch == 0) return positions(nullptr, 0, 0, false, 0);
+    if (batch == 0) return range(time);  // no row will ask
     return from_padding_mask(all, batch, first);
   }
 
@@ -140,7 +143,9 @@ class positions {
 
   friend bool operator==(const positions& a, const positions& b) noexcept {
     if (a.batch_ != b.batch_ || a.time_ != b.time_) return false;
-    if (a.ids_ == b.ids_ && a.explicit_ == b.explicit_ && a.first_ == b.first_ && a.offset_ == b.offset_) return true;
+    if (a.ids_ == b.ids_ && a.explicit_ == b.explicit_ && a.first_ == b.first_ && a.offset_ == b.offset_ &&
+        (!a.explicit_ || a.row_stride_ == b.row_stride_))
+      return true;
     for (index_t row = 0; row < std::max<index_t>(a.batch_, 1); ++row)
       for (index_t t = 0; t < a.time_; ++t)
         if (a(row, t) != b(row, t)) return false;
@@ -157,13 +162,16 @@ class positions {
     if (explicit_) return;
     for (index_t b = 0; b < std::max<index_t>(batch, ids_ ? 0 : 1); ++b) {
       const position start = ids_ ? ids_[b] : first;
-      require(start != no_position, "positions", "a range must start at a position", "no_position");
-      require_in_range(start);
-      require(time <= limit - start, "positions", "ids must lie in [-2^62, 2^62]", start, time);
+      require_start(start);
+      require(time == 0 || start <= limit - (time - 1), "positions", "ids must lie in [-2^62, 2^62]", start, time);
     }
   }
   static void require_in_range(position id) {
     require(id == no_position || (id >= -limit && id <= limit), "positions", "ids must lie in [-2^62, 2^62]", id);
+  }
+  static void require_start(position first) {
+    require(first != no_position, "positions", "a range must start at a position", "no_position");
+    require_in_range(first);
   }
   static std::shared_ptr<const position[]> copy(const auto& range) {
     auto stored = std::shared_ptr<position[]>(new position[std::max<std::size_t>(std::ranges::size(range), 1)]());

@@ -28,9 +28,6 @@ struct rope_options {
   friend bool operator==(const rope_options&, const rope_options&) = default;
 };
 
-/// A destination row that says: do not write this token.
-inline constexpr index_t no_row = -1;
-
 /// Rotates queries and keys `[batch, time, head, channel]`, made by `heads` or `split_heads`.
 ///
 /// Angles are fixed-point turns: tables are within 3.1e-8 (float) and 2.3e-16 (double) of the truth at every position in [-2^31, 2^31],
@@ -93,10 +90,7 @@ class rope {
   void rotate(head_view<T> in, head_view<U> cache, std::span<const index_t> rows, const rotary_table<S>& table) const {
     require(cache.batch() == 1 && cache.count() == in.count() && cache.channels() == in.channels(), name(),
             "the cache must be [1, slot, head, channel] with the input's heads and channels", cache.by_time().extents(), in.by_time().extents());
-    require(static_cast<index_t>(rows.size()) == checked_product(name(), std::array{in.batch(), in.time()}), name(),
-            "there must be one destination row per token", in.batch() * in.time(), rows.size());
-    for (const index_t row : rows)
-      require(row >= no_row && row < cache.time(), name(), "destination rows must lie inside the cache", cache.time(), row);
+    require_destinations(name(), rows, in.batch(), in.time(), cache.time());
     turn(in, cache, rows, table, 1, 1);
   }
 
@@ -164,10 +158,9 @@ class rope {
     require(one_row_for_all || table.time() == in.time(), name(), "time must match the table", in.time(), table.time());
     require(table.batch() == 0 || table.batch() == in.batch(), name(), "batch must match the table", in.batch(), table.batch());
     require_rows(name(), from);
-    require_rows(name(), to);
+    require_output(name(), to);
     require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
     if (from.empty()) return;
-    static_assert(sizeof(index_t) == sizeof(std::int64_t), "destination rows are read as 64-bit numbers");
     kernels::rotate<S>({.in = from.data(), .out = to.data(), .batch = in.batch(), .time = in.time(), .heads = in.count(),
                         .in_batch = from.stride(0), .in_time = from.stride(1), .in_head = from.stride(2),
                         .out_batch = to.stride(0), .out_time = to.stride(1), .out_head = to.stride(2), .rows = rows.data(),

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -75,6 +76,7 @@ class sinusoidal {
   void encode(const positions& at, T&& out) const {
     const auto to = batched(out);
     check_shape(to, at);
+    require_output(name(), to);
     if (to.empty()) return;
     for (index_t b = 0; b < to.extent(0); ++b) write(at.row(b), 0, to.extent(1), to.data() + b * to.stride(0), to.stride(1));
   }
@@ -84,13 +86,27 @@ class sinusoidal {
     requires writable_as<element_t<X>, S>
   void add(X&& x, const positions& at) const {
     const auto view = batched(x);
-    add_to(view, view, at);
+    add_to(view, view, {}, at);
   }
   /// out = in + code. They may be one tensor, but not overlap in part.
   template <readable_tensor In, writable_tensor Out>
     requires(readable_as<element_t<In>, S> && writable_as<element_t<Out>, S>)
   void add(const In& in, Out&& out, const positions& at) const {
-    add_to(batched(in), batched(out), at);
+    const auto from = batched(in);
+    const auto to = batched(out);
+    require(from.extents() == to.extents(), name(), "the output must have the input's shape", from.extents(), to.extents());
+    add_to(from, to, {}, at);
+  }
+  /// The same into chosen rows: token (b, t) goes to row `rows[b * time + t]` of out `[row, channel]`; `no_row` skips it.
+  /// \throws argument_error  for a row outside the output.
+  template <readable_tensor In, writable_tensor Out>
+    requires(rank_of<Out> == 2 && readable_as<element_t<In>, S> && writable_as<element_t<Out>, S>)
+  void add(const In& in, Out&& out, std::span<const index_t> rows, const positions& at) const {
+    const auto from = batched(in);
+    const auto to = batched(out);
+    require(to.extent(2) == from.extent(2), name(), "the output must have the input's channels", from.extent(2), to.extent(2));
+    require_destinations(name(), rows, from.extent(0), from.extent(1), to.extent(1));
+    add_to(from, to, rows, at);
   }
 
   friend bool operator==(const sinusoidal& a, const sinusoidal& b) { return a.options_ == b.options_; }
@@ -101,8 +117,8 @@ class sinusoidal {
     require(dim > 0, name(), "dim must be positive", dim);
     require(dim % 2 == 0 || options.odd_dim != odd_dim::refuse, name(), "dim must be even", dim);
     require(std::isfinite(options.scale), name(), "scale must be finite", options.scale);
-    require(options.start != no_position && std::abs(options.start) <= position{1} << 62, name(), "start must lie in [-2^62, 2^62]",
-            options.start);
+    constexpr position limit = position{1} << 61;  // so that no sum with a position overflows, or means "no position"
+    require(options.start >= -limit && options.start <= limit, name(), "start must lie in [-2^61, 2^61]", options.start);
     const index_t whole = options.odd_dim == odd_dim::round_up ? dim + dim % 2 : options.odd_dim == odd_dim::zero_last ? dim - dim % 2 : dim;
     if (whole == 0) return {};  // one channel of zeros
     if (options.exponent_rule == exponent_rule::vaswani) return frequencies::plain(name(), whole, options.base);
@@ -144,25 +160,25 @@ class sinusoidal {
   }
 
   template <class In, class Out>
-  void add_to(const token_view<In>& in, const token_view<Out>& out, const positions& at) const {
-    require(in.extents() == out.extents(), name(), "the output must have the input's shape", in.extents(), out.extents());
+  void add_to(const token_view<In>& in, const token_view<Out>& out, std::span<const index_t> rows, const positions& at) const {
     check_shape(in, at);
-    check_shape(out, at);
+    require_output(name(), out);
     require(!overlaps_partly(in, out), name(), "input and output must be one view or not overlap", in.extents(), out.extents());
     if (in.empty()) return;
     // Blocks that stay in the first cache, so that a code is formed once for all rows that share it.
     const index_t dim = options_.dim, batch = in.extent(0), time = in.extent(1);
     const index_t block = std::clamp<index_t>(16384 / (dim * static_cast<index_t>(sizeof(S))), 1, time);
     std::vector<S> codes(static_cast<std::size_t>(block * dim));
-    const index_t rows_together = at.batch() == 0 ? batch : 1;
+    const index_t rows_together = at.batch() == 0 && rows.empty() ? batch : 1;
     for (index_t b = 0; b < batch; b += rows_together)
       for (index_t t = 0; t < time; t += block) {
         const index_t count = std::min(block, time - t);
         write(at.row(b), t, count, codes.data(), dim);
-        kernels::add<S>({.in = in.data() + b * in.stride(0) + t * in.stride(1), .out = out.data() + b * out.stride(0) + t * out.stride(1),
+        kernels::add<S>({.in = in.data() + b * in.stride(0) + t * in.stride(1),
+                         .out = rows.empty() ? out.data() + b * out.stride(0) + t * out.stride(1) : out.data(),
                          .table = codes.data(), .batch = rows_together, .time = count, .channels = dim,
                          .in_batch = in.stride(0), .in_time = in.stride(1), .out_batch = out.stride(0), .out_time = out.stride(1),
-                         .table_batch = 0, .table_time = dim});
+                         .table_batch = 0, .table_time = dim, .rows = rows.empty() ? nullptr : rows.data() + b * time + t});
       }
   }
 

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>  // less, which orders unrelated pointers
 #include <limits>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -245,10 +246,14 @@ head_view<element_t<T>> split_heads(T&& tensor, const head_split& split) {
 /// The product of extents. \throws argument_error  when it, times `bytes` each, does not fit in an `index_t`.
 template <std::size_t Rank>
 constexpr index_t checked_product(std::string_view who, const std::array<index_t, Rank>& extents, std::size_t bytes = 1) {
+  bool empty = false;  // then nothing overflows, wherever the zero stands
+  for (const index_t extent : extents) {
+    require(extent >= 0, who, "extents must not be negative", extents);
+    empty = empty || extent == 0;
+  }
+  if (empty) return 0;
   index_t product = static_cast<index_t>(bytes);
   for (const index_t extent : extents) {
-    if (extent == 0) return 0;
-    require(extent > 0, who, "extents must not be negative", extents);
     require(product <= std::numeric_limits<index_t>::max() / extent, who, "the size in bytes must fit in 63 bits", extents);
     product *= extent;
   }
@@ -270,23 +275,54 @@ constexpr void require_rows(std::string_view who, const tensor_view<T, Rank>& vi
   }
 }
 
+/// The same for a view that is written, whose elements must also be distinct: no two indices may mean one place in memory.
+/// \throws argument_error  otherwise, and for the rare layouts whose axes interlock, such as strides 3 and 2 of extents 2 and 3.
+template <class T, int Rank>
+constexpr void require_output(std::string_view who, const tensor_view<T, Rank>& view) {
+  require_rows(who, view);
+  if (view.empty()) return;
+  index_t reach = 0;  // of all axes with smaller strides
+  std::array<bool, static_cast<std::size_t>(Rank)> done{};
+  for (int n = 0; n < Rank; ++n) {
+    int next = -1;
+    const auto step = [&](int axis) { return view.stride(axis) < 0 ? -view.stride(axis) : view.stride(axis); };
+    for (int axis = 0; axis < Rank; ++axis)
+      if (!done[static_cast<std::size_t>(axis)] && (next < 0 || step(axis) < step(next))) next = axis;
+    done[static_cast<std::size_t>(next)] = true;
+    if (view.extent(next) == 1) continue;
+    require(step(next) > reach, who, "the elements of an output must be distinct, with strides that nest", view.strides());
+    reach += (view.extent(next) - 1) * step(next);
+  }
+}
+
 /// x of rank 2 or more as [batch, time, channel].
-/// \throws argument_error  where several batch axes cannot be walked with one stride.
+/// \throws argument_error  where several batch axes cannot be walked with one stride, or their product overflows.
 template <stored_tensor T>
   requires(rank_of<T> >= 2)
 token_view<element_t<T>> batched(T&& tensor) {
   const auto view = view_of(tensor);
   constexpr int time = rank_of<T> - 2;
   index_t batch = 1, batch_stride = 0;
-  if constexpr (time > 0) {
-    batch_stride = view.stride(time - 1);
-    for (int axis = 0; axis < time; ++axis) {
-      require(axis + 1 == time || view.stride(axis) == view.stride(axis + 1) * view.extent(axis + 1), "tensor",
-              "batch axes must be evenly strided", view.strides());
-      batch *= view.extent(axis);
-    }
+  for (int axis = time; axis-- > 0;) {
+    const index_t extent = view.extent(axis), stride = view.stride(axis);
+    if (extent == 1) continue;  // its stride is never walked
+    require(batch <= 1 || view.empty() || (stride % batch == 0 && stride / batch == batch_stride), "tensor",
+            "batch axes must be evenly strided", view.strides());
+    if (batch == 1) batch_stride = stride;
+    batch = checked_product("tensor", std::array{batch, extent});
   }
   return {view.data(), {batch, view.extent(time), view.extent(time + 1)}, {batch_stride, view.stride(time), view.stride(time + 1)}};
+}
+
+/// A destination row that says: do not write this token.
+inline constexpr index_t no_row = -1;
+static_assert(sizeof(index_t) == sizeof(std::int64_t), "kernels read destination rows as 64-bit numbers");
+
+/// \throws argument_error  unless there is one destination row for each token of `[batch, time]`, each `no_row` or inside the output.
+inline void require_destinations(std::string_view who, std::span<const index_t> rows, index_t batch, index_t time, index_t output_rows) {
+  const index_t tokens = checked_product(who, std::array{batch, time});
+  require(static_cast<index_t>(rows.size()) == tokens, who, "there must be one destination row per token", tokens, rows.size());
+  for (const index_t row : rows) require(row >= no_row && row < output_rows, who, "destination rows must lie inside the output", output_rows, row);
 }
 
 /// True if two views share memory without being the same view: then one cannot be read while the other is written.

@@ -1,5 +1,7 @@
 # Every C++ block of the README stands, but for indentation, in one of the examples, which the tests compile and run.
 # Usage: cmake -DREADME=... -DEXAMPLES=... -P check.cmake
+cmake_minimum_required(VERSION 3.25)
+
 function(without_indentation text result)
   string(REGEX REPLACE "\n[ \t]+" "\n" text "\n${text}")
   string(STRIP "${text}" text)

@@ -7,7 +7,7 @@
 namespace POSENC_NAMESPACE::kernels {
 
 /// out = in + table, all `[batch, time, channel]` with contiguous channels; strides count elements, and are 0 where rows share a code.
-/// Preconditions: `in` and `out` are one view or do not overlap; `table` overlaps neither.
+/// Preconditions: `in` and `out` are one view or do not overlap; `table` overlaps neither; destination rows are distinct.
 template <class S>
 struct add_call {
   const S* in;
@@ -17,6 +17,7 @@ struct add_call {
   index_t in_batch, in_time;
   index_t out_batch, out_time;
   index_t table_batch, table_time;
+  const std::int64_t* rows = nullptr;  ///< token (b, t) goes to out + rows[b * time + t] * out_time, nowhere if that is negative; null: to its own place
 };
 
 }  // namespace POSENC_NAMESPACE::kernels

@@ -12,7 +12,7 @@ enum class distance { causal /* -max(i - j, 0) */, symmetric /* -|i - j| */, key
 
 /// One batch row of scores `[head, query, key]` with contiguous keys: score = score * scale + slope * distance, in that order and
 /// rounded each time; minus infinity where `causal` and the key's position lies after the query's. A query or key without a position
-/// gets no bias and no mask.
+/// gets no bias and no mask. Precondition: `in` and `scores` are one view or do not overlap.
 template <class S>
 struct bias_call {
   S* scores;
@@ -27,6 +27,8 @@ struct bias_call {
   std::int64_t reference;         ///< for distance::key
   S scale;
   bool causal;
+  const S* in = nullptr;          ///< where the scores are read, `scores` being the output; null: in place
+  index_t in_head = 0, in_query = 0;
 };
 
 /// The gradient of the slopes: adds, per head, the sum of d_score * distance over unmasked pairs to d_slopes, in double, in an order that
