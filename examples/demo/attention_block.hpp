@@ -18,7 +18,7 @@ template <int Rank>
 using tensor = Eigen::Tensor<float, Rank, Eigen::RowMajor>;
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-inline constexpr index_t head_count = 8, head_channels = 16, dim = head_count * head_channels;
+inline constexpr index_t head_count = 8, head_channels = 32, dim = head_count * head_channels;
 
 /// The heads of part 0, 1, 2 (q, k, v) of a fused buffer `[1, time, q | k | v]`, or of part 0 of `[1, time, dim]`.
 inline posenc::head_split part(index_t n) { return {.heads = head_count, .channels = head_channels, .offset = n * dim}; }
@@ -38,7 +38,9 @@ class random_numbers {
  public:
   explicit random_numbers(std::uint64_t seed) : state_(seed) {}
   matrix operator()(index_t row_count, index_t column_count, float deviation) {
-    return matrix::NullaryExpr(row_count, column_count, [&] { return deviation * next(); });
+    matrix m(row_count, column_count);
+    for (index_t n = 0; n < m.size(); ++n) m.data()[n] = deviation * next();
+    return m;
   }
 
  private:
@@ -152,7 +154,7 @@ class attention_block {
 
     timer.restart();
     const auto queries = posenc::split_heads(qkv, part(0)), keys = posenc::split_heads(qkv, part(1));
-    const auto state = posenc::prepare(encoder_, {.queries = at, .keys = at});
+    const auto state = posenc::prepare(encoder_, {.queries = at, .keys = at_all, .new_keys = at});
     posenc::encode_queries_keys(encoder_, queries, keys, state);
     timer.lap(spent.encoder);
 
@@ -163,11 +165,7 @@ class attention_block {
     if (seen) seen->qkv = qkv, seen->scores_given = scores;
 
     timer.restart();
-    // New keys were rotated at their own positions; scores and context meet those of the cache too. So there are two states, where an
-    // encoder acts in both places; the others need not make the second.
-    constexpr bool meets_all_keys = posenc::bias_encoder<E> || posenc::contextual_bias_encoder<E> || posenc::value_encoder<E>;
-    const auto state_of_all = meets_all_keys && cached > 0 ? posenc::prepare(encoder_, {.queries = at, .keys = at_all}) : state;
-    posenc::encode_scores(encoder_, scores, {.scale = scale, .queries = queries, .keys = cache.key_heads(), .causal = causal_}, state_of_all);
+    posenc::encode_scores(encoder_, scores, {.scale = scale, .queries = queries, .keys = cache.key_heads(), .causal = causal_}, state);
     timer.lap(spent.encoder);
     if (seen) seen->scores = scores;
 
@@ -177,7 +175,7 @@ class attention_block {
     for (index_t h = 0; h < head_count; ++h) head(rows(context), h).noalias() = head_scores(scores, h) * head(cache.values(), h);
     timer.lap(spent.rest);
 
-    posenc::encode_context(encoder_, posenc::split_heads(context, part(0)), scores, state_of_all);
+    posenc::encode_context(encoder_, posenc::split_heads(context, part(0)), scores, state);
     timer.lap(spent.encoder);
 
     rows(x).noalias() += rows(context) * weights_.out;

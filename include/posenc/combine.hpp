@@ -146,7 +146,10 @@ class compose {
     require(d_parameters.empty() || d_parameters.size() == first_.back(), name(), "there must be one gradient span per parameter", first_.back(),
             d_parameters.size());
     const auto one = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
-      const auto own = d_parameters.empty() ? d_parameters : d_parameters.subspan(first_[I], first_[I + 1] - first_[I]);
+      using part_scalar = typename std::tuple_element_t<I, std::tuple<Parts...>>::scalar;
+      gradient_spans<part_scalar> own;  // none for a part of another scalar: it is not trained
+      if constexpr (std::same_as<part_scalar, scalar>)
+        if (!d_parameters.empty()) own = d_parameters.subspan(first_[I], first_[I + 1] - first_[I]);
       act(std::get<I>(parts_), states ? &std::get<I>(*states) : nullptr, own);
     };
     [&]<std::size_t... I>(std::index_sequence<I...>) {

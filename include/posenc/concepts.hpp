@@ -128,9 +128,12 @@ concept bias_absent_or_right = detail::acts_through_parts<E> || bias_encoder<E> 
 template <class E>
 concept add_values_absent_or_right =
     detail::acts_through_parts<E> || value_encoder<E> || requires { &detail::joined<E, detail::with_add_values>::add_values; };
+/// Names are looked up through a derived class.
+template <class E>
+concept not_final = !std::is_final_v<E>;
 template <class E>
 concept verbs_have_the_right_signature =
-    add_absent_or_right<E> && rotate_absent_or_right<E> && bias_absent_or_right<E> && add_values_absent_or_right<E>;
+    not_final<E> && add_absent_or_right<E> && rotate_absent_or_right<E> && bias_absent_or_right<E> && add_values_absent_or_right<E>;
 
 /// A copyable, comparable value with a `scalar`, a `name`, and at least one of the four verbs.
 template <class E>

@@ -47,8 +47,8 @@ class gradient_buffer {
     for (const auto& one : like) buffers_.emplace_back(one.values.size(), S(0));
     for (auto& buffer : buffers_) spans_.emplace_back(buffer);
   }
-  gradient_buffer(const gradient_buffer&) = delete;
-  gradient_buffer& operator=(const gradient_buffer&) = delete;
+  gradient_buffer(gradient_buffer&&) = default;
+  gradient_buffer& operator=(gradient_buffer&&) = default;
 
   gradient_spans<S> spans() const noexcept { return spans_; }
   void clear() noexcept {

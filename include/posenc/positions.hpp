@@ -12,6 +12,7 @@
 #include <iterator>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <ranges>
 #include <vector>
 
@@ -207,9 +208,16 @@ class positions {
 enum class operand { query, key };
 
 /// Where the queries and the keys stand: true positions, never indices into a cache. Both must be given.
+///
+/// With a cache, `keys` are all that the scores see, cached and new, and `new_keys` those that are turned in this pass. One `prepare` then
+/// serves all stages of a decode step.
 struct attention_positions {
   positions queries, keys;
+  std::optional<positions> new_keys{};  ///< where they are not all of `keys`
+
   const positions& operator[](operand role) const noexcept { return role == operand::query ? queries : keys; }
+  /// The positions of what `rotate` is given.
+  const positions& turned(operand role) const noexcept { return role == operand::query ? queries : new_keys ? *new_keys : keys; }
   friend bool operator==(const attention_positions&, const attention_positions&) = default;
 };
 

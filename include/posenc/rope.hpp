@@ -51,10 +51,11 @@ class rope {
 
   /// The angles of these positions. Once per forward pass, for all layers.
   rotary_table<S> prepare(const positions& at) const { return rotary_table<S>(name(), speeds_, at, options_.attention_factor); }
-  /// The angles of queries and keys; one table where they stand at the same positions.
+  /// The angles of queries and of the keys that are turned; one table where they stand at the same positions.
   rotary_tables<S> prepare(const attention_positions& at) const {
-    const rotary_table<S> queries = prepare(at.queries);
-    return {queries, at.keys == at.queries ? queries : prepare(at.keys)};
+    const positions &queries = at.turned(operand::query), &keys = at.turned(operand::key);
+    const rotary_table<S> table = prepare(queries);
+    return {table, keys == queries ? table : prepare(keys)};
   }
 
   /// Rotates x in place.
@@ -91,6 +92,8 @@ class rope {
     require(cache.batch() == 1 && cache.count() == in.count() && cache.channels() == in.channels(), name(),
             "the cache must be [1, slot, head, channel] with the input's heads and channels", cache.by_time().extents(), in.by_time().extents());
     require_destinations(name(), rows, in.batch(), in.time(), cache.time());
+    require(in.by_time().empty() || in.by_time().data() != cache.by_time().data(), name(), "the input must not overlap the cache",
+            in.by_time().extents(), cache.by_time().extents());
     turn(in, cache, rows, table, 1, 1);
   }
 
@@ -99,7 +102,18 @@ class rope {
     requires writable_as<T, S>
   void inverse(head_view<T> x, const rotary_table<S>& table) const {
     const double square = table.factor() * table.factor();
-    turn(x, x, {}, table, 1 / square, -1 / square);
+    auto call = checked(x, x, {}, table, 1 / square, -1 / square);
+    if (x.by_time().empty()) return;
+    // Tokens that do not turn were not multiplied by the factor either: the calls leave them out.
+    call.batch = 1;
+    for (index_t b = 0; b < x.batch(); ++b)
+      for (index_t t = 0, end = 0; t < x.time(); t = end + 1) {
+        for (end = t; end < x.time() && (square == 1 || table.turns(b, end));) ++end;
+        call.in = call.out = &x(b, t, 0, 0);
+        call.table = table.row(b, t);
+        call.time = end - t;
+        kernels::rotate<S>(call);
+      }
   }
   template <class T>
     requires writable_as<T, S>
@@ -150,6 +164,12 @@ class rope {
   template <class T, class U>
   void turn(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table, double cosine_factor,
             double sine_factor, bool one_row_for_all = false) const {
+    const auto call = checked(in, out, rows, table, cosine_factor, sine_factor, one_row_for_all);
+    if (!in.by_time().empty()) kernels::rotate<S>(call);
+  }
+  template <class T, class U>
+  kernels::rotate_call<S> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,
+                                  double cosine_factor, double sine_factor, bool one_row_for_all = false) const {
     const index_t dim = options_.dim;
     const auto &from = in.by_time(), &to = out.by_time();
     require(in.channels() >= dim && options_.offset <= in.channels() - dim, name(), "offset + dim must not exceed the channels", in.channels(),
@@ -160,14 +180,13 @@ class rope {
     require_rows(name(), from);
     require_output(name(), to);
     require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
-    if (from.empty()) return;
-    kernels::rotate<S>({.in = from.data(), .out = to.data(), .batch = in.batch(), .time = in.time(), .heads = in.count(),
-                        .in_batch = from.stride(0), .in_time = from.stride(1), .in_head = from.stride(2),
-                        .out_batch = to.stride(0), .out_time = to.stride(1), .out_head = to.stride(2), .rows = rows.data(),
-                        .table = table.row(0, 0), .table_batch = table.batch() == 0 ? 0 : table.time() * dim, .table_time = one_row_for_all ? 0 : dim,
-                        .pairs = dim / 2, .before = options_.offset, .after = in.channels() - dim - options_.offset,
-                        .interleaved = options_.pairing == pairing::interleaved,
-                        .cosine_factor = static_cast<S>(cosine_factor), .sine_factor = static_cast<S>(sine_factor)});
+    return {.in = from.data(), .out = to.data(), .batch = in.batch(), .time = in.time(), .heads = in.count(),
+            .in_batch = from.stride(0), .in_time = from.stride(1), .in_head = from.stride(2),
+            .out_batch = to.stride(0), .out_time = to.stride(1), .out_head = to.stride(2), .rows = rows.data(),
+            .table = table.row(0, 0), .table_batch = table.batch() == 0 ? 0 : table.time() * dim, .table_time = one_row_for_all ? 0 : dim,
+            .pairs = dim / 2, .before = options_.offset, .after = in.channels() - dim - options_.offset,
+            .interleaved = options_.pairing == pairing::interleaved,
+            .cosine_factor = static_cast<S>(cosine_factor), .sine_factor = static_cast<S>(sine_factor)};
   }
 
   rope_options options_;

@@ -26,7 +26,7 @@ enum class channel_order {
   cos_sin       ///< all cosines, then all sines: guided diffusion, ggml
 };
 
-/// How the frequencies fall from 1 towards 1 / base. With h = dim / 2:
+/// How the frequencies fall from 1 towards 1 / base. With h = dim / 2, rounded up:
 enum class exponent_rule {
   vaswani,       ///< w_k = base^(-2k / dim): the paper
   tensor2tensor  ///< w_k = base^(-k / (h - 1)), the last one exactly 1 / base: tensor2tensor, fairseq, Whisper
@@ -35,7 +35,7 @@ enum class exponent_rule {
 /// What happens to the channel that an odd dim leaves without a partner.
 enum class odd_dim {
   refuse,     ///< an odd dim is an argument_error
-  drop_last,  ///< one more sine than cosines, exponents over dim: the paper's formula taken literally, Marian
+  drop_last,  ///< the last frequency has a sine alone (with cos_sin a cosine), exponents over dim: the paper's formula taken literally, Marian
   round_up,   ///< the code of dim + 1 without its last channel: multidim-positional-encoding
   zero_last   ///< the code of dim - 1 and a channel of zeros: tensor2tensor, fairseq
 };
@@ -106,6 +106,7 @@ class sinusoidal {
     const auto to = batched(out);
     require(to.extent(2) == from.extent(2), name(), "the output must have the input's channels", from.extent(2), to.extent(2));
     require_destinations(name(), rows, from.extent(0), from.extent(1), to.extent(1));
+    require(from.empty() || from.data() != to.data(), name(), "the input must not overlap the rows", from.extents(), to.extents());
     add_to(from, to, rows, at);
   }
 

@@ -67,7 +67,7 @@ concept has_writable_elements = !std::is_const_v<element_t<T>>;
 /// Not a temporary that owns its elements: results would be lost. Constness reaches the elements exactly where they are owned.
 template <class T>
 concept outlives_the_call =
-    std::is_lvalue_reference_v<T> || std::same_as<element_t<T>, element_t<const std::remove_cvref_t<T>&>>;
+    std::is_lvalue_reference_v<T> || std::same_as<element_t<std::remove_cvref_t<T>&>, element_t<const std::remove_cvref_t<T>&>>;
 
 template <class T>
 concept readable_tensor = stored_tensor<T> && has_float_elements<T>;
@@ -202,6 +202,13 @@ class head_view {
   index_t count() const noexcept { return by_time_.extent(2); }
   index_t channels() const noexcept { return by_time_.extent(3); }
   S& operator()(index_t b, index_t t, index_t h, index_t c) const noexcept { return by_time_(b, t, h, c); }
+  /// Tokens `from` to `from + count`, such as the filled part of a cache. \throws argument_error  unless they lie within time.
+  head_view slice(index_t from, index_t count) const {
+    require(from >= 0 && count >= 0 && from <= time() && count <= time() - from, "heads", "a slice must lie within time", time(), from, count);
+    auto extents = by_time_.extents();
+    extents[1] = count;
+    return head_view({by_time_.data() + from * by_time_.stride(1), extents, by_time_.strides()});
+  }
 
  private:
   tensor_view<S, 4> by_time_{};

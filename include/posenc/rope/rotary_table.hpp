@@ -51,7 +51,7 @@ class rotary_table {
     constexpr bool by_row = rank_of<T> == 3;
     rotary_table made = check_caches(by_row ? c.extent(0) : 0, c.extent(rank_of<T> - 2), dim, c, s, factor);
     made.fill(pairs, c, s, [&](const auto& cache, index_t b, index_t t) {
-      if constexpr (by_row) return &cache(b, t, 0);
+      if constexpr (by_row) return cache.empty() ? nullptr : &cache(b, t, 0);  // no batch, no rows to read
       else return static_cast<void>(b), &cache(t, 0);
     });
     return made;
@@ -78,6 +78,8 @@ class rotary_table {
   double factor() const noexcept { return factor_; }
   /// The cosines of one token; its sines follow.
   const S* row(index_t b, index_t t) const noexcept { return rows_.get() + ((batch_ == 0 ? 0 : b) * time_ + t) * 2 * pairs_; }
+  /// False for a token without a position, whose row the factor does not multiply; and for one that the table leaves as it is.
+  bool turns(index_t b, index_t t) const noexcept { return row(b, t)[0] != S(1) || row(b, t)[pairs_] != S(0); }
 
  private:
   static constexpr std::string_view who_ = "rotary_table";
