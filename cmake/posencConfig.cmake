@@ -1,0 +1,7 @@
+include("${CMAKE_CURRENT_LIST_DIR}/eigen.cmake")
+if(posenc_eigen_problem)
+  set(posenc_FOUND FALSE)
+  set(posenc_NOT_FOUND_MESSAGE "${posenc_eigen_problem}")
+  return()
+endif()
+include("${CMAKE_CURRENT_LIST_DIR}/posencTargets.cmake")

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include "encode.hpp"
+
+bytes first() { return encode(); }

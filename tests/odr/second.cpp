@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include "encode.hpp"
+
+bytes second() { return encode(); }

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+/// \file  What position encodings do to attention: without one it cannot tell the order of its tokens.
+#include <posenc/posenc.hpp>
+
+#include "attention_block.hpp"
+#include "catch.hpp"
+#include "random.hpp"
+#include "reference/difference.hpp"
+
+#include <array>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace posenc;
+using tokens = attention_block::tokens;
+
+constexpr index_t length = 7, width = 12;
+constexpr std::array<index_t, length> shuffled{3, 0, 6, 1, 5, 2, 4};
+
+const rope<double> rotary({.pairing = pairing::halves, .dim = 4, .base = 100});
+const alibi<double> linear({.heads = 3, .form = alibi_form::symmetric});
+const sinusoidal<double> absolute({.dim = width, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+
+tokens input() { return random_tensor<tokens>(4, 2, length, width); }
+
+tokens permuted(const tokens& x, const auto& order) {
+  tokens y(x.dimensions());
+  for (index_t t = 0; t < length; ++t) y.chip(t, 1) = x.chip(order[static_cast<std::size_t>(t)], 1);
+  return y;
+}
+
+tokens outputs(const auto& encoder, const tokens& x, const positions& at, bool causal = false) {
+  return attention_block{.heads = 3, .channels = 4, .causal = causal}(encoder, x, at);
+}
+
+// Sums of a few numbers of size 1 in another order.
+constexpr double rounding = 1e-13, visible = 1e-3;
+
+/// What every encoder of positions has to do.
+void check_order_matters(const auto& encoder) {
+  const auto at = positions::range(length);
+  const auto x = input(), straight = permuted(outputs(encoder, x, at), shuffled);
+  INFO(std::string(encoder.name()));
+  CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), at), straight, visible) != "");
+  // But where positions go with their tokens, it is the same sequence.
+  const auto together = positions::ids(std::vector<position>(shuffled.begin(), shuffled.end()));
+  CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), together), straight, rounding) == "");
+  CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), together, true), permuted(outputs(encoder, x, at, true), shuffled), rounding) == "");
+}
+
+}  // namespace
+
+TEST_CASE("without an encoding, attention permutes its outputs with its inputs", "[property]") {
+  const auto at = positions::range(length);
+  const auto x = input();
+  CHECK(reference::difference(outputs(no_encoding{}, permuted(x, shuffled), at), permuted(outputs(no_encoding{}, x, at), shuffled), rounding) == "");
+}
+
+TEST_CASE("with an encoding, attention depends on the order of its inputs", "[property]") {
+  check_order_matters(rotary);
+  check_order_matters(linear);
+  check_order_matters(absolute);
+  check_order_matters(compose(absolute, rotary, linear));
+}
+
+TEST_CASE("relative encodings do not see where a sequence begins", "[property]") {
+  const auto x = input();
+  const auto moved = [&](const auto& encoder, position by) { return outputs(encoder, x, positions::range(length, by)); };
+  for (const position by : {-1000, 1, 123'456}) {
+    CHECK(reference::difference(moved(rotary, by), moved(rotary, 0), rounding) == "");
+    CHECK(reference::difference(moved(linear, by), moved(linear, 0), rounding) == "");
+    CHECK(reference::difference(moved(compose(rotary, linear), by), moved(rotary, 0), visible) != "");
+    CHECK(reference::difference(moved(absolute, by), moved(absolute, 0), visible) != "");
+  }
+}
+
+TEST_CASE("a causal block without an encoding knows some order", "[property]") {
+  const auto at = positions::range(length);
+  const auto x = input();
+  CHECK(reference::difference(outputs(no_encoding{}, permuted(x, shuffled), at, true), permuted(outputs(no_encoding{}, x, at, true), shuffled), visible) != "");
+}
+
+TEST_CASE("padding changes nothing for the other tokens", "[property]") {
+  // Three tokens of padding, then four real ones.
+  const auto x = input();
+  const std::array<int, 2 * length> mask{0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1};
+  tokens alone(2, 4, width);
+  for (index_t t = 0; t < 4; ++t) alone.chip(t, 1) = x.chip(t + 3, 1);
+  const auto check = [&](const auto& encoder) {
+    const auto padded = outputs(encoder, x, positions::from_padding_mask(mask, 2));
+    tokens real(2, 4, width);
+    for (index_t t = 0; t < 4; ++t) real.chip(t, 1) = padded.chip(t + 3, 1);
+    CHECK(reference::difference(real, outputs(encoder, alone, positions::range(4)), rounding) == "");
+  };
+  check(rotary);
+  check(linear);
+  check(absolute);
+  check(no_encoding{});
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+#include <posenc/combine.hpp>
+
+#include <posenc/alibi.hpp>
+#include <posenc/no_encoding.hpp>
+#include <posenc/rope.hpp>
+#include <posenc/sinusoidal.hpp>
+
+#include "catch.hpp"
+#include "doubles.hpp"
+#include "random.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+using namespace posenc;
+
+namespace {
+
+using block3 = Eigen::Tensor<double, 3, Eigen::RowMajor>;
+using block4 = Eigen::Tensor<double, 4, Eigen::RowMajor>;
+using quiet = doubles::recorder<false>;
+using reading = doubles::recorder<true>;
+
+const attention_positions five{positions::range(5), positions::range(5)};
+
+template <class Tensor>
+bool same(const Tensor& a, const Tensor& b) {
+  return std::ranges::equal(std::span(a.data(), static_cast<std::size_t>(a.size())), std::span(b.data(), static_cast<std::size_t>(b.size())));
+}
+
+rope<double> turning() { return rope<double>({.pairing = pairing::halves, .dim = 4}); }
+alibi<double> slanting() { return alibi<double>({.heads = 2, .form = alibi_form::symmetric}); }
+sinusoidal<double> waving() {
+  return sinusoidal<double>({.dim = 8, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+}
+doubles::table<double> random_table(index_t rows, index_t channels) { return {rows, channels, random_vector<double>(9, rows * channels)}; }
+
+/// Tensors for all stages: 1 batch row, 5 tokens, 2 heads of 4 channels.
+struct tensors {
+  block3 x = random_tensor<block3>(1, 1, 5, 8);
+  block4 q = random_tensor<block4>(2, 1, 5, 2, 4), k = random_tensor<block4>(3, 1, 5, 2, 4), scores = random_tensor<block4>(4, 1, 2, 5, 5),
+         weights = random_tensor<block4>(5, 1, 2, 5, 5), y = random_tensor<block4>(6, 1, 5, 2, 4);
+  head_view<double> queries = heads(q, axis_order::time_head), keys = heads(k, axis_order::time_head), context = heads(y, axis_order::time_head);
+
+  tensors() = default;
+  tensors(const tensors&) = delete;
+  tensors& operator=(const tensors&) = delete;
+
+  template <position_encoder E>
+  void forward(const E& encoder) {
+    const auto state = prepare(encoder, five);
+    encode_embeddings(encoder, x, five.queries);
+    encode_queries_keys(encoder, queries, keys, state);
+    encode_scores(encoder, scores, {.scale = 0.5, .queries = queries}, state);
+    encode_context(encoder, context, weights, state);
+  }
+  template <position_encoder E>
+  void backward(const E& encoder, gradient_spans<double> d_parameters) {
+    const auto state = prepare(encoder, five);
+    encode_context_backward(encoder, context, weights, weights, state, d_parameters);
+    encode_scores_backward(encoder, scores, {.scale = 0.5, .queries = queries}, {}, state, d_parameters);
+    encode_queries_keys_backward(encoder, queries, keys, state);
+    encode_embeddings_backward(encoder, x, five.queries, d_parameters);
+  }
+  friend bool operator==(const tensors& a, const tensors& b) {
+    return same(a.x, b.x) && same(a.q, b.q) && same(a.k, b.k) && same(a.scores, b.scores) && same(a.y, b.y);
+  }
+};
+
+/// An encoder with a scale of its own.
+struct scaled : no_encoding {
+  double factor;
+  explicit scaled(double by) : factor(by) {}
+  double score_scale(index_t channels) const { return factor / static_cast<double>(channels); }
+};
+
+}  // namespace
+
+TEST_CASE("parts act in order, each with its own state", "[combine]") {
+  const auto log = std::make_shared<std::string>();
+  const compose both(quiet{'a', log}, turning(), quiet{'b', log});
+  tensors all;
+  all.forward(both);
+  CHECK(*log ==
+        "a add; b add; a rotate query; b rotate query; a rotate key; b rotate key; a bias; b bias; a add_values; b add_values; ");
+}
+
+TEST_CASE("backward runs in reverse", "[combine]") {
+  const auto log = std::make_shared<std::string>();
+  compose both(quiet{'a', log}, turning(), quiet{'b', log}, reading{'c', log});
+  tensors all;
+  all.backward(both, gradient_buffer(parameters(both)).spans());
+  CHECK(*log ==
+        "c add_values back; b add_values back; a add_values back; "
+        "c bias with inputs back; b bias back; a bias back; "
+        "c rotate query back; b rotate query back; a rotate query back; c rotate key back; b rotate key back; a rotate key back; "
+        "c add back; b add back; a add back; ");
+}
+
+TEST_CASE("one part that reads inputs makes all get them", "[combine]") {
+  const auto log = std::make_shared<std::string>();
+  compose both(quiet{'a', log}, reading{'b', log}, quiet{'c', log});
+  static_assert(contextual_bias_encoder<decltype(both)> && !bias_encoder<decltype(both)>);
+  block4 scores(1, 2, 5, 5);
+  encode_scores(both, scores, {.scale = 1}, prepare(both, five));
+  CHECK(*log == "a bias; b bias with inputs; c bias; ");
+}
+
+TEST_CASE("parameters stand one after the other", "[combine]") {
+  compose all(doubles::learned<double>{random_table(5, 8)}, turning(), slanting(), no_encoding{}, doubles::shaw_keys<double>{random_table(3, 4)});
+  const auto listed = all.parameters();
+  REQUIRE(listed.size() == 3);
+  CHECK((listed[0].name == "codes" && listed[0].shape == std::vector<index_t>{5, 8}));
+  CHECK((listed[1].name == "slopes" && listed[1].shape == std::vector<index_t>{2}));
+  CHECK((listed[2].name == "keys" && listed[2].shape == std::vector<index_t>{3, 4}));
+  CHECK(listed[0].values.data() == all.part<0>().codes.values.data());
+  CHECK(listed[1].values.data() == all.part<2>().slopes().data());
+  listed[2].values[0] = 42;
+  CHECK(all.part<4>().codes(0, 0) == 42);
+}
+
+TEST_CASE("each part gets its own slice of the gradients", "[combine]") {
+  const auto log = std::make_shared<std::string>();
+  compose all(quiet{'a', log, {0, 0}}, turning(), quiet{'b', log, {}}, quiet{'c', log, {0, 0, 0}}, quiet{'d', log, {0}});
+  gradient_buffer buffer(parameters(all));
+  const auto marks = [&] {
+    std::vector<double> out;
+    for (const auto& span : buffer.spans()) out.push_back(span[0]);
+    return out;
+  };
+  tensors t;
+  t.backward(all, buffer.spans());
+  CHECK(marks() == std::vector<double>{111, 111, 333, 333, 333, 444});
+
+  SECTION("with inputs too") {
+    compose more(quiet{'a', log, {0}}, reading{'b', log, {0, 0}}, compose(quiet{'c', log, {0}}, quiet{'d', log, {0, 0}}));
+    gradient_buffer other(parameters(more));
+    t.backward(more, other.spans());
+    REQUIRE(other.spans().size() == 6);
+    CHECK((other.spans()[0][0] == 111 && other.spans()[1][0] == 222 && other.spans()[2][0] == 222 && other.spans()[3][0] == 333 &&
+           other.spans()[4][0] == 444 && other.spans()[5][0] == 444));
+  }
+}
+
+TEST_CASE("there must be a gradient span for each parameter, or none at all", "[combine]") {
+  const auto log = std::make_shared<std::string>();
+  compose all(quiet{'a', log, {0, 0}}, quiet{'b', log, {0}});
+  gradient_buffer buffer(parameters(all));
+  block3 d(1, 5, 8);
+  CHECK_NOTHROW(encode_embeddings_backward(all, d, five.queries, {}));
+  CHECK_THROWS_WITH(encode_embeddings_backward(all, d, five.queries, buffer.spans().first(2)),
+                    "[compose] there must be one gradient span per parameter but got 3 and 2");
+}
+
+TEST_CASE("a composition equals its parts one after the other, bit for bit", "[combine]") {
+  const doubles::shaw_keys<double> keys{random_table(3, 4)};
+  const doubles::shaw_values<double> values{random_table(3, 4)};
+  tensors together, apart;
+  together.forward(compose(waving(), slanting(), turning(), keys, values, turning(), waving()));
+  for (int n = 0; n < 2; ++n) apart.forward(waving());
+  for (int n = 0; n < 2; ++n) apart.forward(turning());  // before `keys`, which reads the queries as they are then
+  apart.forward(slanting());
+  apart.forward(keys);
+  apart.forward(values);
+  CHECK(together == apart);
+}
+
+TEST_CASE("a composition inside another", "[combine]") {
+  const auto log = std::make_shared<std::string>();
+  tensors nested, flat;
+  nested.forward(compose(waving(), compose(turning(), slanting()), compose(quiet{'a', log})));
+  flat.forward(compose(waving(), turning(), slanting()));
+  CHECK(nested == flat);
+  CHECK(*log == "a add; a rotate query; a rotate key; a bias; a add_values; ");
+}
+
+TEST_CASE("a composition of one", "[combine]") {
+  tensors one, alone;
+  one.forward(compose(turning()));
+  alone.forward(turning());
+  CHECK(one == alone);
+}
+
+TEST_CASE("the state is the states of the parts", "[combine]") {
+  const auto log = std::make_shared<std::string>();
+  const compose all(slanting(), quiet{'q', log}, turning());
+  const auto state = prepare(all, five);
+  static_assert(std::same_as<decltype(state), const std::tuple<attention_positions, quiet::state, rotary_tables<double>>>);
+  CHECK(std::get<0>(state) == five);
+  CHECK(std::get<1>(state).letter == 'q');
+  CHECK(std::get<2>(state).queries.time() == 5);
+}
+
+TEST_CASE("parts that are not trained may have another scalar", "[combine]") {
+  const compose all(no_encoding{}, turning());
+  static_assert(std::same_as<decltype(all)::scalar, double>);
+  tensors with, alone;
+  with.forward(all);
+  alone.forward(turning());
+  CHECK(with == alone);
+}
+
+TEST_CASE("compositions are equal when their parts are", "[combine]") {
+  const compose a(turning(), slanting());
+  auto b = a;
+  CHECK(a == b);
+  b = compose(rope<double>({.pairing = pairing::halves, .dim = 4, .base = 500000}), slanting());
+  CHECK_FALSE(a == b);
+  CHECK(std::string_view(a.name()) == "compose");
+}
+
+TEST_CASE("the score scale of a composition is that of the part that changes it", "[combine]") {
+  const scaled third(1.0 / 3), half(0.5);
+  CHECK(score_scale(compose(turning(), slanting()), 16) == 0.25);
+  CHECK(score_scale(compose(no_encoding{}, third), 8) == 1.0 / 3 / 8);
+  CHECK(score_scale(compose(half, third), 8) == 0.5 / 8);
+  CHECK(score_scale(compose(turning(), compose(no_encoding{}, half)), 8) == 0.5 / 8);
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+#include <posenc/frequencies.hpp>
+
+#include "catch.hpp"
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+using namespace posenc;
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// That a frequency is within 2^-90, relative, of one that is known to 128 bits.
+bool near(turns got, turns known) {
+  const double size = static_cast<double>(known.high) * 0x1p-64 + static_cast<double>(known.low) * 0x1p-128;
+  const std::uint64_t off = got.low - known.low < known.low - got.low ? got.low - known.low : known.low - got.low;
+  return got.high == known.high && static_cast<double>(off) * 0x1p-128 <= size * 0x1p-90;
+}
+
+}  // namespace
+
+TEST_CASE("plain frequencies fall from 1 by powers of the base", "[frequencies]") {
+  const auto all = frequencies::plain("test", 128, 10000);
+  CHECK(all.count() == 64);
+  for (index_t k = 0; k < 64; ++k) CHECK(std::abs(all.radians(k) / std::pow(10000.0, -2.0 * static_cast<double>(k) / 128) - 1) < 1e-15);
+  CHECK(all.radians(0) == 1);
+  CHECK(all.radians(32) == 0.01);
+  CHECK(all.radians(16) == 0.1);
+}
+
+TEST_CASE("frequencies are right to 2^-90", "[frequencies]") {
+  // From a computation in 400 bits: floor(2^128 * base^(-2k / dim) / (2 pi)).
+  const auto a = frequencies::plain("test", 128, 10000), b = frequencies::plain("test", 128, 500000), c = frequencies::plain("test", 64, 10000);
+  CHECK(near(a[0], {0x28be60db9391054a, 0x7f09d5f47d4d3770}));
+  CHECK(near(a[1], {0x234855e55644662e, 0xb8f8cd8867f175c0}));
+  CHECK(near(a[63], {0x13458e2f59024, 0x2936c000b86fbaba}));
+  CHECK(near(b[37], {0x54aa31ebf5cf5, 0xb536a1a75af58d2e}));
+  CHECK(near(c[31], {0x16412e4ffae4b, 0xa4a4512578de2aa3}));
+  CHECK(near(frequencies::inclusive("test", 64, 10000)[32], {0x60f38e281dfcbe, 0x5fca6605e78c3b7f}));
+  CHECK(a.radians(1) == 0x1.bb5fad00ab22cp-1);
+  CHECK(a.radians(63) == 0x1.e459c57e28a47p-14);
+  CHECK(b.radians(37) == 0x1.09fb7de6f8595p-11);
+}
+
+TEST_CASE("an odd dim has one frequency more, over dim itself", "[frequencies]") {
+  const auto odd = frequencies::plain("test", 5, 32);
+  CHECK(odd.count() == 3);
+  CHECK(odd.radians(0) == 1);
+  CHECK(odd.radians(1) == 0.25);
+  CHECK(odd.radians(2) == 0.0625);
+  CHECK(frequencies::plain("test", 1, 10000).count() == 1);
+}
+
+TEST_CASE("inclusive frequencies end at 1 / base", "[frequencies]") {
+  const auto all = frequencies::inclusive("test", 5, 10000);
+  CHECK(all.count() == 5);
+  CHECK(all.radians(0) == 1);
+  CHECK(all.radians(1) == 0.1);
+  CHECK(all.radians(2) == 0.01);
+  CHECK(all.radians(3) == 0.001);
+  CHECK(all.radians(4) == 0.0001);
+  CHECK(frequencies::inclusive("test", 1, 10000).radians(0) == 1);
+  CHECK(frequencies::inclusive("test", 2, 10000).radians(1) == 0.0001);
+  CHECK(frequencies::inclusive("test", 0, 10000).count() == 0);
+}
+
+TEST_CASE("any geometric schedule", "[frequencies]") {
+  const auto all = frequencies::geometric("test", 4, 2, 3, 1);
+  CHECK((all.radians(0) == 1 && all.radians(1) == 0.125 && all.radians(2) == 0.015625 && all.radians(3) == 0x1p-9));
+}
+
+TEST_CASE("a base of 1 turns every pair alike", "[frequencies]") {
+  const auto all = frequencies::plain("test", 8, 1);
+  for (index_t k = 0; k < 4; ++k) CHECK(all.radians(k) == 1);
+}
+
+TEST_CASE("a base below 1 makes frequencies grow; whole turns are left out", "[frequencies]") {
+  CHECK(frequencies::plain("test", 4, 0.25).radians(1) == 2);
+  // 2^-8 over 2 pairs: 16 radians, 2 whole turns and 16 - 4 pi.
+  CHECK(std::abs(frequencies::plain("test", 4, 0x1p-8).radians(1) - (16 - 2 * 6.283185307179586)) < 1e-14);
+}
+
+TEST_CASE("wavelengths", "[frequencies]") {
+  const auto all = frequencies::plain("test", 8, 10000);
+  CHECK(all.wavelength(0) == two_pi.high);
+  CHECK(std::abs(all.wavelength(2) / (100 * two_pi.high) - 1) < 1e-15);
+  const auto still = frequencies::plain("test", 1000, std::numeric_limits<double>::max());
+  CHECK(still[499] == turns{0, 0});
+  CHECK(still.wavelength(499) == infinity);
+}
+
+TEST_CASE("kernels read all high words, then all low words", "[frequencies]") {
+  const auto all = frequencies::plain("test", 6, 10000);
+  CHECK(all.low() == all.high() + 3);
+  for (index_t k = 0; k < 3; ++k) CHECK(all[k] == turns{all.high()[k], all.low()[k]});
+}
+
+TEST_CASE("frequencies are values", "[frequencies]") {
+  const auto all = frequencies::plain("test", 6, 10000);
+  const auto copy = all;
+  CHECK(copy == all);
+  CHECK(copy == frequencies::plain("another", 6, 10000));
+  CHECK_FALSE(all == frequencies::plain("test", 6, 10001));
+  CHECK_FALSE(all == frequencies::plain("test", 8, 10000));
+  CHECK(frequencies() == frequencies::inclusive("test", 0, 3));
+}
+
+TEST_CASE("the base must be positive and finite", "[frequencies]") {
+  const std::string text = "[rope] base must be positive and finite but got ";
+  CHECK_THROWS_WITH(frequencies::plain("rope", 8, 0), text + "0");
+  CHECK_THROWS_WITH(frequencies::plain("rope", 8, -0.0), text + "-0");
+  CHECK_THROWS_WITH(frequencies::plain("rope", 8, -10000), text + "-10000");
+  CHECK_THROWS_WITH(frequencies::plain("rope", 8, std::numeric_limits<double>::quiet_NaN()), text + "nan");
+  CHECK_THROWS_WITH(frequencies::plain("rope", 8, infinity), text + "inf");
+  CHECK_THROWS_WITH(frequencies::plain("rope", 8, -infinity), text + "-inf");
+  CHECK_THROWS_WITH(frequencies::inclusive("rope", 0, infinity), text + "inf");
+}
+
+TEST_CASE("the base must not be tiny, unless nothing comes of it", "[frequencies]") {
+  const std::string text = "[rope] base must not be so small that a frequency exceeds 2^38 radians but got ";
+  CHECK_THROWS_WITH(frequencies::plain("rope", 8, 5e-324), text + "5e-324");
+  CHECK_THROWS_WITH(frequencies::inclusive("rope", 2, 1e-12), text + "1e-12");
+  CHECK_NOTHROW(frequencies::inclusive("rope", 2, 1e-11));
+  CHECK(frequencies::plain("rope", 2, 5e-324).radians(0) == 1);
+}
+
+TEST_CASE("counts must be positive and fit in memory", "[frequencies]") {
+  CHECK_THROWS_WITH(frequencies::plain("rope", 0, 10000), "[rope] dim must be positive but got 0");
+  CHECK_THROWS_WITH(frequencies::plain("rope", -8, 10000), "[rope] dim must be positive but got -8");
+  CHECK_THROWS_WITH(frequencies::inclusive("rope", -1, 10000), "[rope] the number of frequencies must not be negative but got -1");
+  CHECK_THROWS_WITH(frequencies::geometric("rope", -1, 10000, 1, 1), "[rope] extents must not be negative but got [2, -1]");
+  CHECK_THROWS_WITH(frequencies::plain("rope", std::numeric_limits<index_t>::max(), 10000),
+                    "[rope] the size in bytes must fit in 63 bits but got [2, 4611686018427387904]");
+}

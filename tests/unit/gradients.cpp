@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+#include <posenc/gradients.hpp>
+
+#include <posenc/alibi.hpp>
+#include <posenc/combine.hpp>
+#include <posenc/no_encoding.hpp>
+#include <posenc/rope.hpp>
+#include <posenc/sinusoidal.hpp>
+
+#include "catch.hpp"
+#include "doubles.hpp"
+#include "random.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <span>
+#include <string>
+#include <vector>
+
+using namespace posenc;
+
+namespace {
+
+using block3 = Eigen::Tensor<double, 3, Eigen::RowMajor>;
+using block4 = Eigen::Tensor<double, 4, Eigen::RowMajor>;
+
+doubles::table<double> random_table(index_t rows, index_t channels) { return {rows, channels, random_vector<double>(99, rows * channels)}; }
+
+template <class Tensor>
+Tensor zeros(auto... extents) {
+  Tensor tensor(extents...);
+  return tensor.setZero();
+}
+
+/// An attention block, forward and backward, that takes any encoder. Projections are one factor per channel; the loss is a fixed random
+/// combination of what comes out.
+template <position_encoder E>
+struct attention {
+  static constexpr index_t batch = 2, time = 4, count = 2, channels = 4;
+  static constexpr std::array<index_t, 4> tokens{batch, time, count, channels}, pairs{batch, count, time, time};
+  static constexpr double scale = 0.5;
+
+  E encoder;
+  block3 x = random_tensor<block3>(1, batch, time, count * channels), gates = random_tensor<block3>(2, batch, time, count);
+  const std::vector<double> to_q = random_vector<double>(3, count * channels), to_k = random_vector<double>(4, count * channels);
+  const block4 importance = random_tensor<block4>(5, batch, time, count, channels);
+  const attention_positions at{positions::offsets(std::array{0, 3}, time), positions::offsets(std::array{0, 3}, time)};
+
+  // Kept from forward for backward.
+  block3 encoded{};
+  block4 q{batch, time, count, channels}, k = q, y = q, weights{batch, count, time, time};
+
+  static head_view<double> by_heads(block4& tensor) { return heads(tensor, axis_order::time_head); }
+  static std::size_t flat(index_t h, index_t c) { return static_cast<std::size_t>(h * channels + c); }
+
+  double loss() {
+    const auto state = prepare(encoder, at);
+    encoded = x;
+    encode_embeddings(encoder, encoded, at.queries);
+    doubles::for_each(tokens, [&](index_t b, index_t t, index_t h, index_t c) {
+      q(b, t, h, c) = to_q[flat(h, c)] * encoded(b, t, h * channels + c);
+      k(b, t, h, c) = to_k[flat(h, c)] * encoded(b, t, h * channels + c);
+    });
+    encode_queries_keys(encoder, by_heads(q), by_heads(k), state);
+    block4 scores = zeros<block4>(batch, count, time, time);
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
+      for (index_t c = 0; c < channels; ++c) scores(b, h, i, j) += scale * q(b, i, h, c) * k(b, j, h, c);
+    });
+    encode_scores(encoder, scores, {.scale = scale, .queries = by_heads(q), .keys = by_heads(k), .log_gates = gates}, state);
+    block3 sums = zeros<block3>(batch, count, time);
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) { sums(b, h, i) += weights(b, h, i, j) = std::exp(scores(b, h, i, j)); });
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) { weights(b, h, i, j) /= sums(b, h, i); });
+    y.setZero();
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
+      for (index_t c = 0; c < channels; ++c) y(b, i, h, c) += weights(b, h, i, j) * encoded(b, j, h * channels + c);
+    });
+    encode_context(encoder, by_heads(y), weights, state);
+    double total = 0;
+    doubles::for_each(tokens, [&](index_t b, index_t t, index_t h, index_t c) { total += importance(b, t, h, c) * y(b, t, h, c); });
+    return total;
+  }
+
+  struct gradients {
+    block3 x, gates;
+    gradient_buffer<double> parameters;
+  };
+  gradients backward() {
+    loss();
+    const auto state = prepare(encoder, at);
+    gradients d{zeros<block3>(batch, time, count * channels), zeros<block3>(batch, time, count),
+                gradient_buffer<double>(posenc::parameters(encoder))};
+    block4 d_y = importance, d_q = zeros<block4>(batch, time, count, channels), d_k = d_q, d_weights = zeros<block4>(batch, count, time, time);
+
+    encode_context_backward(encoder, by_heads(d_y), weights, d_weights, state, d.parameters.spans());
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
+      for (index_t c = 0; c < channels; ++c) {
+        d_weights(b, h, i, j) += d_y(b, i, h, c) * encoded(b, j, h * channels + c);
+        d.x(b, j, h * channels + c) += weights(b, h, i, j) * d_y(b, i, h, c);
+      }
+    });
+    block3 means = zeros<block3>(batch, count, time);
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) { means(b, h, i) += weights(b, h, i, j) * d_weights(b, h, i, j); });
+    block4 d_scores(batch, count, time, time);
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
+      d_scores(b, h, i, j) = weights(b, h, i, j) * (d_weights(b, h, i, j) - means(b, h, i));
+    });
+    encode_scores_backward(encoder, d_scores, {.scale = scale, .queries = by_heads(q), .keys = by_heads(k), .log_gates = gates},
+                           {.queries = by_heads(d_q), .keys = by_heads(d_k), .log_gates = d.gates}, state, d.parameters.spans());
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
+      for (index_t c = 0; c < channels; ++c) {
+        d_q(b, i, h, c) += scale * d_scores(b, h, i, j) * k(b, j, h, c);
+        d_k(b, j, h, c) += scale * d_scores(b, h, i, j) * q(b, i, h, c);
+      }
+    });
+    encode_queries_keys_backward(encoder, by_heads(d_q), by_heads(d_k), state);
+    doubles::for_each(tokens, [&](index_t b, index_t t, index_t h, index_t c) {
+      d.x(b, t, h * channels + c) += to_q[flat(h, c)] * d_q(b, t, h, c) + to_k[flat(h, c)] * d_k(b, t, h, c);
+    });
+    encode_embeddings_backward(encoder, d.x, at.queries, d.parameters.spans());
+    return d;
+  }
+};
+
+/// Every gradient of the block against difference quotients of its loss: of the embeddings, the gates and each parameter.
+void check_gradients(const position_encoder auto& encoder) {
+  attention<std::remove_cvref_t<decltype(encoder)>> block{.encoder = encoder};
+  const auto exact = block.backward();
+  double worst = 0;
+  const auto compare = [&](double& variable, double gradient) {
+    const double slope = doubles::difference_quotient(variable, [&] { return block.loss(); });
+    worst = std::max(worst, std::abs(slope - gradient) / std::max({std::abs(slope), std::abs(gradient), 0.01}));
+  };
+  for (index_t n = 0; n < block.x.size(); ++n) compare(block.x.data()[n], exact.x.data()[n]);
+  for (index_t n = 0; n < block.gates.size(); ++n) compare(block.gates.data()[n], exact.gates.data()[n]);
+  const auto all = posenc::parameters(block.encoder);
+  REQUIRE(exact.parameters.spans().size() == all.size());
+  for (std::size_t p = 0; p < all.size(); ++p)
+    for (std::size_t n = 0; n < all[p].values.size(); ++n) compare(all[p].values[n], exact.parameters.spans()[p][n]);
+  CHECK(worst < 1e-7);
+}
+
+/// An additive encoder on its own data, for names and order.
+struct two_tables {
+  using scalar = float;
+  doubles::table<float> first{1, 3, {1, 2, 3}}, second{2, 1, {4, 5}};
+  static constexpr std::string_view name() { return "two_tables"; }
+  void add(token_view<float>, const positions&) const {}
+  void add_backward(token_view<float>, const positions&, gradient_spans<float>) const {}
+  std::vector<parameter<float>> parameters() { return {first.parameters("first")[0], second.parameters("second")[0]}; }
+  friend bool operator==(const two_tables&, const two_tables&) = default;
+};
+
+}  // namespace
+
+// ---- parameters ----------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("parameters are the encoder's own memory, in its order", "[gradients]") {
+  two_tables encoder;
+  const auto all = parameters(encoder);
+  REQUIRE(all.size() == 2);
+  CHECK((all[0].name == "first" && all[0].shape == std::vector<index_t>{1, 3} && all[0].values.size() == 3));
+  CHECK((all[1].name == "second" && all[1].shape == std::vector<index_t>{2, 1} && all[1].values.size() == 2));
+  CHECK(all[0].values.data() == encoder.first.values.data());
+  all[1].values[1] = 7;
+  CHECK(encoder.second(1, 0) == 7);
+  CHECK_FALSE(encoder == two_tables());
+}
+
+TEST_CASE("an encoder that cannot be trained has no parameters", "[gradients]") {
+  rope<double> rope({.pairing = pairing::halves, .dim = 4});
+  CHECK(parameters(rope).empty());
+  CHECK(gradient_buffer<double>(parameters(rope)).spans().empty());
+}
+
+TEST_CASE("a gradient buffer has a zero for every value", "[gradients]") {
+  two_tables encoder;
+  gradient_buffer buffer(parameters(encoder));
+  static_assert(std::same_as<decltype(buffer), gradient_buffer<float>>);
+  const auto spans = buffer.spans();
+  REQUIRE(spans.size() == 2);
+  CHECK((spans[0].size() == 3 && spans[1].size() == 2));
+  CHECK(std::ranges::all_of(spans[0], [](float value) { return value == 0; }));
+  CHECK(std::ranges::all_of(spans[1], [](float value) { return value == 0; }));
+  spans[0][2] = 5, spans[1][0] = 6;
+  CHECK(buffer.spans()[0][2] == 5);
+  buffer.clear();
+  CHECK((spans[0][2] == 0 && spans[1][0] == 0));
+}
+
+TEST_CASE("backward adds to what the buffer holds", "[gradients]") {
+  doubles::learned<double> learned{random_table(4, 4)};
+  gradient_buffer buffer(parameters(learned));
+  block3 d(1, 4, 4);
+  d.setConstant(1.5);
+  encode_embeddings_backward(learned, d, positions::range(4), buffer.spans());
+  encode_embeddings_backward(learned, d, positions::ids(std::array{1, 1, 3, 0}), buffer.spans());
+  CHECK(buffer.spans()[0][4 * 1] == 4.5);
+  CHECK(buffer.spans()[0][4 * 2 + 3] == 1.5);
+  CHECK(buffer.spans()[0][4 * 3 + 1] == 3);
+}
+
+// ---- the gradient twins --------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("gradients equal difference quotients, through a whole attention block", "[gradients]") {
+  const sinusoidal<double> sine({.dim = 8, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  const doubles::learned<double> learned{random_table(7, 8)};
+  const rope<double> halves({.pairing = pairing::halves, .dim = 4}), pairs({.pairing = pairing::interleaved, .dim = 2, .offset = 1, .attention_factor = 1.25});
+  const alibi<double> slopes({.heads = 2, .form = alibi_form::symmetric});
+  const doubles::shaw_keys<double> keys{random_table(5, 4)};
+  const doubles::shaw_values<double> values{random_table(3, 4)};
+
+  SECTION("none") { check_gradients(compose(no_encoding{}, halves)); }
+  SECTION("sinusoidal") { check_gradients(sine); }
+  SECTION("learned") { check_gradients(learned); }
+  SECTION("rope") { check_gradients(halves); }
+  SECTION("part of the channels, scaled") { check_gradients(pairs); }
+  SECTION("alibi") { check_gradients(slopes); }
+  SECTION("queries") { check_gradients(keys); }
+  SECTION("gates") { check_gradients(doubles::forgetting{}); }
+  SECTION("values") { check_gradients(values); }
+  SECTION("everything at once") { check_gradients(compose(learned, slopes, halves, keys, sine, doubles::forgetting{}, pairs, values, learned, no_encoding{})); }
+  SECTION("a composition inside another") { check_gradients(compose(slopes, compose(values, rope(halves), learned), values)); }
+}
+
+TEST_CASE("gradients of inputs that nobody wants are skipped", "[gradients]") {
+  doubles::shaw_keys<double> shaw{random_table(3, 4)};
+  gradient_buffer buffer(parameters(shaw));
+  block4 d(1, 1, 2, 2), q = random_tensor<block4>(1, 1, 2, 1, 4);
+  d.setConstant(1);
+  const attention_positions two{positions::range(2), positions::range(2)};
+  CHECK_NOTHROW(encode_scores_backward(shaw, d, {.scale = 1, .queries = heads(q, axis_order::time_head)}, {}, two, buffer.spans()));
+  CHECK(buffer.spans()[0][4] == q(0, 0, 0, 0) + q(0, 1, 0, 0));
+}
+
+TEST_CASE("gradients of queries and keys must belong together", "[gradients]") {
+  const rope<double> rope({.pairing = pairing::halves, .dim = 4});
+  const attention_positions two{positions::range(2), positions::range(2)};
+  block4 q(1, 2, 3, 4), k(1, 2, 2, 4);
+  CHECK_THROWS_WITH(encode_queries_keys_backward(rope, heads(q, axis_order::time_head), heads(k, axis_order::time_head), prepare(rope, two)),
+                    "[encode_queries_keys_backward] the number of query heads must be a multiple of key heads but got 3 and 2");
+}
+
+TEST_CASE("an optimizer that knows no encoder lowers the loss", "[gradients]") {
+  const auto descend = [](auto encoder) {
+    attention<decltype(encoder)> block{.encoder = encoder};
+    const double before = block.loss();
+    for (int step = 0; step < 5; ++step) {
+      const auto d = block.backward();
+      const auto values = posenc::parameters(block.encoder);
+      for (std::size_t p = 0; p < values.size(); ++p)
+        for (std::size_t n = 0; n < values[p].values.size(); ++n) values[p].values[n] -= 0.05 * d.parameters.spans()[p][n];
+    }
+    return block.loss() - before;
+  };
+  CHECK(descend(doubles::learned<double>{random_table(7, 8)}) < 0);
+  CHECK(descend(compose(rope<double>({.pairing = pairing::halves, .dim = 4}), doubles::shaw_keys<double>{random_table(5, 4)})) < 0);
+  CHECK(descend(sinusoidal<double>({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani})) == 0);
+}

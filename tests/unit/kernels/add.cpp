@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#include <posenc/kernels/add.hpp>
+
+#include "catch.hpp"
+#include "isa/pinned.hpp"
+#include "random.hpp"
+#include "reference/add.hpp"
+#include "reference/difference.hpp"
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace {
+
+using posenc::kernels::index_t;
+
+struct layout {
+  const char* name;
+  bool in_place = true;
+  index_t gap = 0;                       // elements behind each row that belong to nobody
+  bool shared_by_batch = true, shared_by_time = false;
+  bool backwards = false;                // the last token first in memory
+  bool into_rows = false;                // every token to a row of its own, the last one nowhere
+};
+
+constexpr layout layouts[] = {
+    {.name = "contiguous, one code for all rows"},
+    {.name = "contiguous, out of place", .in_place = false},
+    {.name = "gaps between rows", .gap = 3},
+    {.name = "gaps, out of place, a code for each row", .in_place = false, .gap = 1, .shared_by_batch = false},
+    {.name = "one code for all tokens", .shared_by_time = true},
+    {.name = "last token first", .in_place = false, .gap = 2, .backwards = true},
+    {.name = "into rows", .in_place = false, .into_rows = true},
+    {.name = "into rows with gaps, a code for each row", .in_place = false, .gap = 1, .shared_by_batch = false, .into_rows = true},
+};
+constexpr std::int64_t rows[] = {2, 9, 6, 3, 0, 7, 4, 1, 8, -1};
+
+// Batch 2, time 5. Everything starts `shift` elements into its memory, so that it is not aligned.
+template <class S>
+void compare(const layout& form, index_t channels, index_t shift) {
+  constexpr index_t batch = 2, time = 5;
+  const index_t row = channels + form.gap, size = shift + batch * time * row + 8;
+  const auto in = random_vector<S>(1, size), table = random_vector<S>(2, size), untouched = random_vector<S>(3, size);
+  auto got = form.in_place ? in : untouched, expected = got;
+
+  const index_t first = shift + (form.backwards ? (time - 1) * row : 0), step = form.backwards ? -row : row;
+  const auto call = [&](std::vector<S>& out) {
+    return posenc::kernels::add_call<S>{.in = (form.in_place ? out : in).data() + first, .out = out.data() + first, .table = table.data() + shift,
+                                        .batch = batch, .time = time, .channels = channels, .in_batch = time * row, .in_time = step,
+                                        .out_batch = time * row, .out_time = step, .table_batch = form.shared_by_batch ? 0 : time * channels,
+                                        .table_time = form.shared_by_time ? 0 : channels, .rows = form.into_rows ? rows : nullptr};
+  };
+  posenc::kernels::add(call(got));
+  reference::add(call(expected));
+  INFO(form.name << ", " << channels << " channels, from element " << shift);
+  CHECK(reference::bit_difference(got, expected) == "");
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the add kernel adds a code to every token and touches nothing else", "[kernels][add]", float, double) {
+  at_every_instruction_set([] {
+    for (const auto& form : layouts)
+      for (index_t channels = 1; channels <= 70; ++channels) compare<TestType>(form, channels, channels % 4);
+  });
+}
+
+TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][add]", float, double) {
+  using limits = std::numeric_limits<TestType>;
+  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), -limits::denorm_min(),
+                                       limits::min(),       limits::max(),      -limits::max(),      TestType(0),          -TestType(0),
+                                       TestType(1),         limits::epsilon()};
+  at_every_instruction_set([&] {
+    for (const TestType code : specials) {  // beside every other one, in every lane of a vector and in the tail
+      std::vector<TestType> in;
+      for (int round = 0; round < 3; ++round) in.insert(in.end(), specials.begin(), specials.end());
+      const auto channels = static_cast<index_t>(in.size());
+      const std::vector<TestType> table(in.size(), code);
+      auto got = in, expected = in;
+      const auto call = [&](std::vector<TestType>& out) {
+        return posenc::kernels::add_call<TestType>{.in = out.data(), .out = out.data(), .table = table.data(), .batch = 1, .time = 1, .channels = channels,
+                                                   .in_batch = 0, .in_time = 0, .out_batch = 0, .out_time = 0, .table_batch = 0, .table_time = 0};
+      };
+      posenc::kernels::add(call(got));
+      reference::add(call(expected));
+      INFO("code " << code);
+      CHECK(reference::bit_difference(got, expected) == "");
+    }
+  });
+}
+
+TEST_CASE("the add kernel does nothing where there is nothing", "[kernels][add]") {
+  float one = 1;
+  for (const auto [batch, time, channels] : {std::array<index_t, 3>{0, 2, 4}, {2, 0, 4}, {2, 2, 0}})
+    posenc::kernels::add<float>({.in = &one, .out = &one, .table = &one, .batch = batch, .time = time, .channels = channels, .in_batch = 0, .in_time = 0,
+                                 .out_batch = 0, .out_time = 0, .table_batch = 0, .table_time = 0});
+  CHECK(one == 1);
+}

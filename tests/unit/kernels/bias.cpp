@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#include <posenc/kernels/bias.hpp>
+
+#include "catch.hpp"
+#include "isa/pinned.hpp"
+#include "random.hpp"
+#include "reference/bias.hpp"
+#include "reference/difference.hpp"
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace {
+
+using posenc::kernels::absent;
+using posenc::kernels::bias_backward_call;
+using posenc::kernels::bias_call;
+using posenc::kernels::distance;
+using posenc::kernels::index_t;
+
+constexpr distance forms[] = {distance::causal, distance::symmetric, distance::key};
+
+// The first query, the first key and the reference.
+struct place {
+  const char* name;
+  std::int64_t query, key, reference;
+};
+// Three queries and up to 70 keys around each; float counts exactly to 2^24, double to 2^53.
+constexpr std::int64_t float_limit = std::int64_t{1} << 24, double_limit = std::int64_t{1} << 53, far = std::int64_t{1} << 62;
+constexpr place places[] = {
+    {"at the beginning", 0, 0, 0},
+    {"after a cache", 40, 0, 41},
+    {"all keys ahead", -7, 90, -3},
+    {"negative", -1000, -1030, -980},
+    {"across the last exact float", float_limit, -35, 35},
+    {"a distance of the last exact float", float_limit - 80, 0, 0},
+    {"across the last exact float, ahead", 35, float_limit, float_limit / 2},
+    {"a far reference", 5, 0, -float_limit + 20},
+    {"across the last exact double", double_limit, -35, 35},
+    {"across the last exact double, ahead", 35, double_limit, -double_limit},
+    {"as far as positions go", far - 100, -far, far},
+    {"as far as positions go, ahead", -far, far - 100, -far},
+};
+
+enum class ids { none, keys, both };
+
+// Scores of 3 heads and 3 queries with room around every row, from an element that is not aligned.
+template <class S>
+struct problem {
+  static constexpr index_t heads = 3, queries = 3, shift = 1;
+
+  problem(const place& around, index_t number_of_keys, ids kind, distance which, bool is_causal)
+      : start(around), keys(number_of_keys), form(which), causal(is_causal), scores(random_vector<S>(5, shift + heads * queries * (keys + 2) + 4)) {
+    if (kind == ids::none) return;
+    for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 7 == 3 ? absent : around.key + j);
+    if (kind == ids::both)
+      for (index_t i = 0; i < queries; ++i) query_ids.push_back(i == 1 ? absent : around.query + 2 * i);
+  }
+  bias_call<S> call(std::vector<S>& to) const {
+    return {.scores = to.data() + shift, .heads = heads, .queries = queries, .keys = keys, .head = queries * (keys + 2), .query = keys + 2,
+            .slopes = slopes.data(), .query_ids = query_ids.empty() ? nullptr : query_ids.data(), .query_first = start.query,
+            .key_ids = key_ids.empty() ? nullptr : key_ids.data(), .key_first = start.key, .distance = form, .reference = start.reference,
+            .scale = scale, .causal = causal};
+  }
+  std::string text() const {
+    return std::string(start.name) + ", form " + std::to_string(static_cast<int>(form)) + (causal ? ", causal, " : ", ") + std::to_string(keys) + " keys";
+  }
+
+  place start;
+  index_t keys;
+  distance form;
+  bool causal;
+  std::vector<S> scores;
+  std::vector<std::int64_t> query_ids, key_ids;
+  std::array<S, heads> slopes{S(0.5), S(-0.3), S(0)};
+  S scale = S(0.7);
+};
+
+template <class S>
+void for_each_problem(index_t most_keys, auto&& test) {
+  for (const auto& around : places)
+    for (const auto kind : {ids::none, ids::keys, ids::both})
+      for (const auto form : forms)
+        for (const bool causal : {false, true})
+          for (index_t keys = 1; keys <= most_keys; keys += kind == ids::none ? 1 : 5) test(problem<S>(around, keys, kind, form, causal));
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the bias kernel scales, biases and masks every pair and touches nothing else", "[kernels][bias]", float, double) {
+  at_every_instruction_set([] {
+    for_each_problem<TestType>(70, [](const problem<TestType>& given) {
+      auto got = given.scores, expected = given.scores;
+      posenc::kernels::bias(given.call(got));
+      reference::bias(given.call(expected));
+      INFO(given.text());
+      CHECK(reference::difference(got, expected, 0) == "");
+    });
+  });
+}
+
+TEMPLATE_TEST_CASE("the bias kernel reads one tensor and writes another", "[kernels][bias]", float, double) {
+  at_every_instruction_set([] {
+    for_each_problem<TestType>(40, [](const problem<TestType>& given) {
+      const auto untouched = random_vector<TestType>(6, static_cast<index_t>(given.scores.size()));
+      const auto in = random_vector<TestType>(7, 3 + 3 * 50 * 4);  // strides of its own
+      auto got = untouched, expected = untouched;
+      const auto call = [&](std::vector<TestType>& out) {
+        auto made = given.call(out);
+        made.in = in.data() + 3, made.in_head = 50 * 4, made.in_query = 50;
+        return made;
+      };
+      posenc::kernels::bias(call(got));
+      reference::bias(call(expected));
+      INFO(given.text());
+      CHECK(reference::difference(got, expected, 0) == "");
+    });
+  });
+}
+
+TEMPLATE_TEST_CASE("the bias kernel needs no scale", "[kernels][bias]", float, double) {
+  at_every_instruction_set([] {
+    for_each_problem<TestType>(40, [](problem<TestType> given) {
+      given.scale = 1;
+      auto got = given.scores, expected = given.scores;
+      posenc::kernels::bias(given.call(got));
+      reference::bias(given.call(expected));
+      INFO(given.text());
+      CHECK(reference::difference(got, expected, 0) == "");
+    });
+  });
+}
+
+TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the ids of that range", "[kernels][bias]", float, double) {
+  at_every_instruction_set([] {
+    for_each_problem<TestType>(70, [](const problem<TestType>& given) {
+      if (!given.key_ids.empty()) return;
+      problem<TestType> same = given;
+      for (index_t j = 0; j < same.keys; ++j) same.key_ids.push_back(same.start.key + j);
+      for (index_t i = 0; i < same.queries; ++i) same.query_ids.push_back(same.start.query + i);
+      auto range = given.scores, from_ids = given.scores;
+      for (std::size_t n = 0; n < range.size(); n += 4) range[n] = from_ids[n] = -TestType(0);  // whose sign a zero of either sign decides
+      posenc::kernels::bias(given.call(range));
+      posenc::kernels::bias(same.call(from_ids));
+      INFO(given.text());
+      CHECK(reference::bit_difference(range, from_ids) == "");
+    });
+  });
+}
+
+TEMPLATE_TEST_CASE("the bias kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][bias]", float, double) {
+  using limits = std::numeric_limits<TestType>;
+  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(),
+                                       limits::max(),       -limits::max(),     TestType(0),         -TestType(0),         TestType(1)};
+  at_every_instruction_set([&] {
+    for (const auto kind : {ids::none, ids::both})
+      for (const auto form : forms)
+        for (const TestType slope : specials) {
+          problem<TestType> given(places[1], 45, kind, form, true);
+          for (std::size_t n = 0; n < given.scores.size(); ++n) given.scores[n] = specials[n % specials.size()];
+          given.slopes[1] = slope;
+          auto got = given.scores, expected = given.scores;
+          posenc::kernels::bias(given.call(got));
+          reference::bias(given.call(expected));
+          INFO(given.text() << ", slope " << slope);
+          CHECK(reference::difference(got, expected, 0) == "");
+        }
+  });
+}
+
+TEMPLATE_TEST_CASE("the backward bias kernel sums distances, scales and masks", "[kernels][bias]", float, double) {
+  at_every_instruction_set([] {
+    for_each_problem<TestType>(40, [](const problem<TestType>& given) {
+      auto got = given.scores, expected = given.scores;
+      std::vector<double> sums{1, -2, 0.5}, expected_sums = sums;  // it adds to what is there
+      posenc::kernels::bias_backward<TestType>({given.call(got), sums.data()});
+      const double magnitude = reference::bias_backward<TestType>({given.call(expected), expected_sums.data()});
+      INFO(given.text());
+      CHECK(reference::difference(got, expected, 0) == "");
+      CHECK(reference::difference(sums, expected_sums, (magnitude + 2) * 1e-14) == "");  // 120 additions of 1.1e-16 each
+    });
+  });
+}
+
+TEST_CASE("the bias kernels do nothing where there is nothing", "[kernels][bias]") {
+  at_every_instruction_set([] {
+    for (const auto& [heads, queries, keys] : {std::array<index_t, 3>{0, 3, 5}, {3, 0, 5}, {3, 3, 0}}) {
+      const problem<float> given(places[0], 5, ids::none, distance::causal, true);
+      auto got = given.scores;
+      auto call = given.call(got);
+      call.heads = heads, call.queries = queries, call.keys = keys;
+      posenc::kernels::bias(call);
+      double sums[3] = {};
+      posenc::kernels::bias_backward<float>({call, sums});
+      CHECK(reference::bit_difference(got, given.scores) == "");
+      CHECK((sums[0] == 0 && sums[1] == 0 && sums[2] == 0));
+    }
+  });
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+#include <posenc/kernels/rotate.hpp>
+
+#include "catch.hpp"
+#include "isa/pinned.hpp"
+#include "random.hpp"
+#include "reference/difference.hpp"
+#include "reference/rotate.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using posenc::kernels::index_t;
+using posenc::kernels::rotate_call;
+
+struct layout {
+  const char* name;
+  index_t batch = 2, time = 3, heads = 2;
+  bool head_major = false;               // [batch, head, time, channel] in memory
+  bool in_place = true;
+  index_t before = 0, after = 0, gap = 0;  // channels around those that turn, and elements behind them that belong to nobody
+  bool into_rows = false;                // every token to a row of its own, the last one nowhere
+  bool table_by_row = false, table_by_time = true;
+  bool backwards = false;                // the last token first in memory
+  double cosine_factor = 1, sine_factor = 1;
+};
+
+constexpr layout layouts[] = {
+    {.name = "by time, in place"},
+    {.name = "by time, one head, a table for each row", .heads = 1, .table_by_row = true},
+    {.name = "by time, out of place, channels around", .in_place = false, .before = 3, .after = 1, .gap = 5},
+    {.name = "by time, into rows", .in_place = false, .after = 2, .into_rows = true},
+    {.name = "by time, turned back", .sine_factor = -1},
+    {.name = "by time, both factors negative", .time = 2, .heads = 3, .cosine_factor = -0.75, .sine_factor = -1.5},
+    {.name = "one angle for all tokens", .time = 4, .heads = 1, .table_by_time = false},
+    {.name = "last token first", .heads = 3, .in_place = false, .before = 1, .backwards = true},
+    {.name = "by head, in place, less than four", .heads = 3, .head_major = true},
+    {.name = "by head, in place, four and one", .heads = 5, .head_major = true, .before = 2, .after = 7, .table_by_row = true},
+    {.name = "by head, out of place, channels around", .batch = 1, .heads = 9, .head_major = true, .in_place = false, .before = 1, .after = 4, .gap = 3},
+    {.name = "by head, into rows", .heads = 6, .head_major = true, .in_place = false, .before = 5, .into_rows = true},
+    {.name = "by head, turned back", .heads = 4, .head_major = true, .cosine_factor = 0.5, .sine_factor = -0.5},
+};
+
+template <class S>
+struct problem {
+  problem(const layout& laid_out, bool neighbours, index_t count)
+      : form(laid_out), interleaved(neighbours), pairs(count), width(form.before + 2 * pairs + form.after + form.gap),
+        size(shift + form.batch * form.time * form.heads * width + 8), in(random_vector<S>(7, size)),
+        table(random_vector<S>(8, shift + form.batch * form.time * 2 * pairs)), out(form.in_place ? in : random_vector<S>(9, size)) {
+    rows.resize(static_cast<std::size_t>(form.batch * form.time));  // out of order, and none for the last token
+    for (std::size_t token = 0; token < rows.size(); ++token) rows[token] = static_cast<std::int64_t>((token * 5 + 2) % rows.size());
+    rows.back() = -1;
+  }
+
+  /// The same call on numbers of type T.
+  template <class T>
+  rotate_call<T> call(const std::vector<T>& from, std::vector<T>& to, const std::vector<T>& angles) const {
+    const index_t head = form.head_major ? form.time * width : width;
+    const index_t step = form.head_major ? width : form.heads * width, row = form.time * form.heads * width;
+    const index_t first = shift + (form.backwards ? (form.time - 1) * step : 0), time = form.backwards ? -step : step;
+    return {.in = (form.in_place ? to : from).data() + first, .out = to.data() + first, .batch = form.batch, .time = form.time, .heads = form.heads,
+            .in_batch = row, .in_time = time, .in_head = head, .out_batch = form.into_rows ? 0 : row,
+            .out_time = form.into_rows && form.head_major ? width : time,
+            .out_head = form.into_rows && form.head_major ? form.batch * form.time * width : head, .rows = form.into_rows ? rows.data() : nullptr,
+            .table = angles.data() + shift, .table_batch = form.table_by_row ? form.time * 2 * pairs : 0,
+            .table_time = form.table_by_time ? 2 * pairs : 0, .pairs = pairs, .before = form.before, .after = form.after, .interleaved = interleaved,
+            .cosine_factor = static_cast<T>(form.cosine_factor), .sine_factor = static_cast<T>(form.sine_factor)};
+  }
+
+  static constexpr index_t shift = 1;  // so that nothing is aligned
+  layout form;
+  bool interleaved;
+  index_t pairs, width, size;
+  std::vector<S> in, table, out;
+  std::vector<std::int64_t> rows;
+};
+
+/// 1 to 33, so that every tail occurs up to two vectors of sixteen, and the widths that kernels may know by heart.
+std::vector<index_t> numbers_of_pairs() {
+  std::vector<index_t> all(33);
+  std::iota(all.begin(), all.end(), 1);
+  for (const index_t pairs : {40, 47, 48, 63, 64, 65, 80, 96, 100, 128, 129, 256}) all.push_back(pairs);
+  return all;
+}
+
+std::vector<double> in_double(const auto& numbers) { return {numbers.begin(), numbers.end()}; }
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the rotate kernel multiplies complex numbers and touches nothing else", "[kernels][rotate]", float, double) {
+  // Four roundings of numbers below 1 times the larger factor, each side of the sum.
+  constexpr double tolerance = 4 * 1.5 * std::numeric_limits<TestType>::epsilon();
+  at_every_instruction_set([] {
+    for (const auto& form : layouts)
+      for (const bool interleaved : {false, true})
+        for (const index_t pairs : numbers_of_pairs()) {
+          const problem<TestType> given(form, interleaved, pairs);
+          auto got = given.out;
+          posenc::kernels::rotate(given.call(given.in, got, given.table));
+
+          const auto in = in_double(given.in), table = in_double(given.table);
+          auto expected = in_double(given.out);
+          reference::rotate(given.call(in, expected, table));
+          auto rounded = given.out;
+          reference::rotate_rounded(given.call(given.in, rounded, given.table));
+
+          INFO(form.name << (interleaved ? ", interleaved, " : ", halves, ") << pairs << " pairs");
+          CHECK(reference::difference(got, expected, tolerance) == "");
+          CHECK(reference::bit_difference(got, rounded) == "");
+        }
+  });
+}
+
+TEMPLATE_TEST_CASE("the rotate kernel copies other channels bit for bit", "[kernels][rotate]", float, double) {
+  at_every_instruction_set([] {
+    for (const index_t around : {1, 2, 3, 7, 16, 33}) {
+      problem<TestType> given({.name = "", .in_place = false, .before = around, .after = around}, true, 2);
+      fill(given.in, 4);
+      for (std::size_t i = 0; i < given.in.size(); i += 3) given.in[i] = std::numeric_limits<TestType>::quiet_NaN();
+      auto got = given.out, expected = given.out;
+      posenc::kernels::rotate(given.call(given.in, got, given.table));
+      reference::rotate_rounded(given.call(given.in, expected, given.table));
+      CHECK(reference::bit_difference(got, expected) == "");
+    }
+  });
+}
+
+TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][rotate]", float, double) {
+  using limits = std::numeric_limits<TestType>;
+  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(), limits::max(),
+                                       TestType(0),         -TestType(0),       TestType(1),         TestType(-3)};
+  at_every_instruction_set([&] {
+    for (const bool interleaved : {false, true})
+      for (const index_t pairs : {1, 3, 16, 21, 64})
+        for (std::size_t offset = 0; offset < specials.size(); ++offset) {
+          problem<TestType> given({.name = "", .heads = 5}, interleaved, pairs);
+          for (std::size_t i = 0; i < given.out.size(); ++i) given.out[i] = specials[(i + offset) % specials.size()];
+          for (std::size_t i = 0; i < given.table.size(); i += 2) given.table[i] = specials[i / 2 % specials.size()];
+          auto got = given.out, expected = given.out;
+          posenc::kernels::rotate(given.call(given.in, got, given.table));
+          reference::rotate_rounded(given.call(given.in, expected, given.table));
+          INFO(pairs << " pairs, " << (interleaved ? "interleaved" : "halves") << ", from special value " << offset);
+          CHECK(reference::bit_difference(got, expected) == "");
+        }
+  });
+}
+
+TEST_CASE("the rotate kernel does nothing where there is nothing", "[kernels][rotate]") {
+  at_every_instruction_set([] {
+    for (const bool interleaved : {false, true})
+      for (const auto& [batch, time, heads] : {std::array<index_t, 3>{0, 3, 2}, {2, 0, 2}, {2, 3, 0}}) {
+        const problem<float> given({.name = "", .batch = 2, .time = 3, .heads = 2}, interleaved, 16);
+        auto got = given.out;
+        auto call = given.call(given.in, got, given.table);
+        call.batch = batch, call.time = time, call.heads = heads;
+        posenc::kernels::rotate(call);
+        CHECK(reference::bit_difference(got, given.out) == "");
+      }
+  });
+}
