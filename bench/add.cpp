@@ -5,7 +5,6 @@
 
 #include <posenc/sinusoidal.hpp>
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>
@@ -15,14 +14,16 @@ namespace {
 
 constexpr index_t batch = 8, channels = 512;
 
+using tensor_map = Eigen::TensorMap<Eigen::Tensor<float, 3, Eigen::RowMajor>>;
+
 posenc::sinusoidal<float> encoder() {
   return posenc::sinusoidal<float>(
       {.dim = channels, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani});
 }
 
-std::vector<float> ready_codes(index_t time) {
-  std::vector<float> codes(static_cast<std::size_t>(time * channels));
-  encoder().encode(posenc::positions::range(time), posenc::tensor_view<float, 2>(codes.data(), {time, channels}));
+float* ready_codes(index_t time) {
+  float* const codes = buffer<float>(1, time * channels);
+  encoder().encode(posenc::positions::range(time), posenc::tensor_view<float, 2>(codes, {time, channels}));
   return codes;
 }
 
@@ -63,14 +64,13 @@ void add_sinusoidal(suite& all, const size_class& size) {
   });
   all.add(one, variant::other, [=] {
     return [=, x = buffer<float>(0, count), table = ready_codes(time)] {
-      for (index_t b = 0; b < batch; ++b) limits::add(x + b * time * channels, table.data(), bytes / batch);
+      for (index_t b = 0; b < batch; ++b) limits::add(x + b * time * channels, table, bytes / batch);
     };
   });
   if (size.factor == 1)
     all.add(one, variant::eigen, [=] {
-      Eigen::Tensor<float, 3, Eigen::RowMajor> table(1, time, channels);
-      std::ranges::copy(ready_codes(time), table.data());
-      return [table, x = Eigen::TensorMap<Eigen::Tensor<float, 3, Eigen::RowMajor>>(buffer<float>(0, count), batch, time, channels)]() mutable {
+      return [table = tensor_map(ready_codes(time), 1, time, channels),
+              x = tensor_map(buffer<float>(0, count), batch, time, channels)]() mutable {
         x += table.broadcast(std::array<index_t, 3>{batch, 1, 1});
       };
     });
@@ -97,10 +97,8 @@ void add_kernel(suite& all, const size_class& size) {
           [=] { return [=, x = buffer<float>(0, count), table = buffer<float>(1, count)] { raw_add(x, table, count); }; });
   if (size.factor == 1)
     all.add(one, variant::eigen, [=] {
-      using map = Eigen::TensorMap<Eigen::Tensor<float, 3, Eigen::RowMajor>>;
-      return [x = map(buffer<float>(0, count), 1, time, channels), table = map(buffer<float>(1, count), 1, time, channels)]() mutable {
-        x += table;
-      };
+      return [x = tensor_map(buffer<float>(0, count), 1, time, channels),
+              table = tensor_map(buffer<float>(1, count), 1, time, channels)]() mutable { x += table; };
     });
 }
 

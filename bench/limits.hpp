@@ -17,7 +17,7 @@ void add(float* data, const float* other, std::size_t count);
 /// Writes only.
 void fill(void* data, std::size_t count);
 
-/// Ordinary stores, as in `std::memcpy`; with 16 bytes each in the second. Which of the three is fastest depends on the size, so all are run.
+/// Ordinary stores, as in `std::memcpy`; of 16 bytes each in the second. Which of the three is fastest depends on the size.
 void copy(void* to, const void* from, std::size_t count);
 void copy_narrow(void* to, const void* from, std::size_t count);
 

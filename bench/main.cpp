@@ -78,7 +78,8 @@ class table_reporter : public benchmark::BenchmarkReporter {
     }
     GetOutputStream() << title_ << '\n';
     print(lines);
-    if (lines.size() == 1) GetErrorStream() << "No posenc variant has run, so there are no rows; --benchmark_format=console shows the others.\n";
+    if (lines.size() == 1)
+      GetErrorStream() << "No posenc variant has run, so there are no rows; --benchmark_format=console shows the others.\n";
   }
 
  private:
@@ -189,6 +190,7 @@ int run(int count, char** arguments) {
                                  std::string("--benchmark_min_time=") + (brief ? "0.005" : "0.03")};
   flags.insert(flags.end(), users.begin(), users.end());
   std::vector<char*> pointers;
+  pointers.reserve(flags.size() + 1);
   for (std::string& flag : flags) pointers.push_back(flag.data());
   pointers.push_back(nullptr);
   int left = static_cast<int>(flags.size());

@@ -140,8 +140,8 @@ struct eigen_table {
 
 template <class S>
 auto eigen_halves(S* x, S* y, const eigen_table<S>& table, const layout& at) {
-  return [in = tensor_map<S>(x, at.batch, at.first, at.second, at.dim), out = tensor_map<S>(y, at.batch, at.first, at.second, at.dim), table,
-          at]() mutable {
+  return [in = tensor_map<S>(x, at.batch, at.first, at.second, at.dim), out = tensor_map<S>(y, at.batch, at.first, at.second, at.dim),
+          table, at]() mutable {
     const Eigen::DSizes<index_t, 4> low(0, 0, 0, 0), high(0, 0, 0, at.dim / 2), half(at.batch, at.first, at.second, at.dim / 2);
     out = in * table.cosine.broadcast(table.repeat) +
           (-in.slice(high, half)).concatenate(in.slice(low, half), 3) * table.sine.broadcast(table.repeat);

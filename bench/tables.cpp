@@ -53,13 +53,15 @@ void add_table(suite& all, const char* path, const size_class& size, bool consec
   });
   all.add(one, variant::limit, [=] { return [=, out = buffer<S>(0, count)] { limits::fill(out, bytes); }; });
   all.add(one, variant::raw, [=] {
-    return [=, out = buffer<S>(0, count), ids = ids(), w = speeds()] { raw_table(out, ids.empty() ? nullptr : ids.data(), w.data(), rows); };
+    return [=, out = buffer<S>(0, count), ids = ids(), w = speeds()] {
+      raw_table(out, consecutive ? nullptr : ids.data(), w.data(), rows);
+    };
   });
   if (size.factor == 1)
     all.add(one, variant::eigen, [=] {
       Eigen::VectorXd p(rows);
       const auto at = ids();
-      for (index_t r = 0; r < rows; ++r) p[r] = static_cast<double>(at.empty() ? r : at[static_cast<std::size_t>(r)]);
+      for (index_t r = 0; r < rows; ++r) p[r] = static_cast<double>(consecutive ? r : at[static_cast<std::size_t>(r)]);
       const auto w = speeds();
       using matrix = Eigen::Array<S, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
       return [p, w, out = Eigen::Map<matrix>(buffer<S>(0, count), rows, dim)]() mutable {

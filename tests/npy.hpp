@@ -18,10 +18,9 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
-namespace test {
+namespace golden {
 
 using posenc::index_t;
 
@@ -85,8 +84,7 @@ npy<T> npy<T>::read(const std::string& file) {
   const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
 
   // The magic, two bytes of version, two of the header's length, then a Python dictionary: {'descr': '<f4', 'fortran_order': False, ...}
-  constexpr std::string_view magic = "\x93NUMPY";
-  demand(bytes.starts_with(magic), "is not a .npy file");
+  demand(bytes.starts_with("\x93NUMPY"), "is not a .npy file");
   demand(bytes.size() >= 10, "is truncated inside its header");
   demand(bytes[6] == 1 && bytes[7] == 0, "is not of version 1.0");
   const std::size_t begin = 10 + static_cast<unsigned char>(bytes[8]) + 256u * static_cast<unsigned char>(bytes[9]);
@@ -102,20 +100,20 @@ npy<T> npy<T>::read(const std::string& file) {
   demand(type == wanted, "holds " + std::string(type) + " where " + std::string(wanted) + " is asked for");
   demand(entry("fortran_order", ',') == "False", "is in Fortran order");
 
-  npy read;
+  npy array;
   const std::string_view list = entry("shape", ')');
   for (const char *at = list.data(), *end = at + list.size(); at != end;) {
     index_t extent = 0;
     const auto [next, error] = std::from_chars(at, end, extent);
-    if (error == std::errc()) read.shape.push_back(extent);
+    if (error == std::errc()) array.shape.push_back(extent);
     at = error == std::errc() ? next : at + 1;  // past a parenthesis, comma or space
   }
-  read.values = filled(read.shape, T(0)).values;
+  array.values = filled(array.shape, T(0)).values;
   const std::string_view data = std::string_view(bytes).substr(begin);
-  demand(data.size() >= read.values.size() * sizeof(T), "is truncated");
-  demand(data.size() == read.values.size() * sizeof(T), "has bytes left over");
-  std::ranges::copy(data, reinterpret_cast<char*>(read.values.data()));
-  return read;
+  demand(data.size() >= array.values.size() * sizeof(T), "is truncated");
+  demand(data.size() == array.values.size() * sizeof(T), "has bytes left over");
+  std::ranges::copy(data, reinterpret_cast<char*>(array.values.data()));
+  return array;
 }
 
-}  // namespace test
+}  // namespace golden

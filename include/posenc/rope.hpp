@@ -171,7 +171,8 @@ class rope {
   kernels::rotate_call<S> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,
                                   double cosine_factor, double sine_factor, bool one_row_for_all = false) const {
     const index_t dim = options_.dim;
-    const auto &from = in.by_time(), &to = out.by_time();
+    const auto& from = in.by_time();
+    const auto& to = out.by_time();
     require(in.channels() >= dim && options_.offset <= in.channels() - dim, name(), "offset + dim must not exceed the channels", in.channels(),
             options_.offset, dim);
     require(table.pairs() == dim / 2, name(), "the table must be of dim / 2 pairs", dim / 2, table.pairs());

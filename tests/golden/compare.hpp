@@ -6,13 +6,12 @@
 
 #include <cmath>
 #include <concepts>
-#include <cstring>
 #include <limits>
 #include <ostream>
 #include <stdexcept>
 #include <string>
 
-namespace test {
+namespace golden {
 
 /// The array of a case: load<float>("alibi/mpt_row_bias/alibi").
 template <class T>
@@ -62,7 +61,7 @@ deviation largest(const npy<T>& got, const npy<U>& expected, auto&& measure) {
     if (off <= found.worst) continue;
     std::string place = "]";
     for (std::size_t axis = got.shape.size(), rest = n; axis-- > 0; rest /= static_cast<std::size_t>(got.shape[axis]))
-      place = (axis ? ", " : "[") + std::to_string(rest % static_cast<std::size_t>(got.shape[axis])) + place;
+      place.insert(0, std::to_string(rest % static_cast<std::size_t>(got.shape[axis]))).insert(0, axis ? ", " : "[");
     found = {off, a, b, place};
   }
   return found;
@@ -79,15 +78,10 @@ deviation relative(const npy<T>& got, const npy<U>& expected) {
 }
 
 template <class T>
-bool same_bits(const npy<T>& a, const npy<T>& b) {
-  return a.shape == b.shape && std::memcmp(a.values.data(), b.values.data(), a.values.size() * sizeof(T)) == 0;
-}
-
-template <class T>
 double largest_magnitude(const npy<T>& array) {
   double largest = 0;
   for (const T value : array.values) largest = std::fmax(largest, std::abs(static_cast<double>(value)));
   return largest;
 }
 
-}  // namespace test
+}  // namespace golden

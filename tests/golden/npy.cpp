@@ -8,13 +8,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace {
 
-using test::column_major, test::npy, test::row_major, test::view;
+using golden::column_major, golden::npy, golden::row_major, golden::view;
 
 std::string header(const std::string& dictionary) {
   return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(dictionary.size()) + '\0' + dictionary;
@@ -37,7 +38,7 @@ class temporary_file {
   const std::string& path() const { return path_; }
 
  private:
-  std::string name() const { return "posenc_npy_" + std::to_string(reinterpret_cast<std::uintptr_t>(this)) + ".npy"; }
+  static std::string name() { return "posenc_" + std::to_string(std::random_device{}()) + ".npy"; }
   std::string path_;
 };
 

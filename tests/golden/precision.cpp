@@ -19,7 +19,7 @@
 namespace {
 
 using namespace posenc;
-using test::absolute, test::load, test::npy, test::table_bound, test::view;
+using golden::absolute, golden::load, golden::npy, golden::table_bound, golden::view;
 
 /// The truth of one folder at its positions, and at the same below zero, where cosines are the same and sines change sign.
 struct truth {
@@ -44,7 +44,8 @@ truth read_truth(int dim, int base) {
 
 /// Every folder.
 truth any_truth() {
-  const int dim = GENERATE(64, 128), base = GENERATE(10000, 500000, 1000000);
+  const int dim = GENERATE(64, 128);
+  const int base = GENERATE(10000, 500000, 1000000);
   return read_truth(dim, base);
 }
 
@@ -52,8 +53,8 @@ TEMPLATE_TEST_CASE("rope's tables keep the error bound at every position", "[gol
   const truth t = any_truth();
   INFO(t.folder);
   const auto table = rope<TestType>({.pairing = pairing::halves, .dim = t.dim, .base = t.base}).prepare(t.at);
-  CHECK(absolute(test::cosines(table), t.cosine) <= table_bound<TestType>);
-  CHECK(absolute(test::sines(table), t.sine) <= table_bound<TestType>);
+  CHECK(absolute(golden::cosines(table), t.cosine) <= table_bound<TestType>);
+  CHECK(absolute(golden::sines(table), t.sine) <= table_bound<TestType>);
 }
 
 TEST_CASE("an attention factor widens the error bound by no more than the next power of two", "[golden][precision][rope]") {
@@ -65,8 +66,8 @@ TEST_CASE("an attention factor widens the error bound by no more than the next p
   };
   for (const auto& [factor, widening] : {std::pair{0.75, 1}, {1.25, 2}, {-3., 4}}) {
     const auto table = rope<float>({.pairing = pairing::halves, .dim = t.dim, .base = t.base, .attention_factor = factor}).prepare(t.at);
-    CHECK(absolute(test::cosines(table), scaled(t.cosine, factor)) <= widening * table_bound<float>);
-    CHECK(absolute(test::sines(table), scaled(t.sine, factor)) <= widening * table_bound<float>);
+    CHECK(absolute(golden::cosines(table), scaled(t.cosine, factor)) <= widening * table_bound<float>);
+    CHECK(absolute(golden::sines(table), scaled(t.sine, factor)) <= widening * table_bound<float>);
   }
 }
 
@@ -92,7 +93,7 @@ TEST_CASE("frequencies are the nearest doubles to the truth", "[golden][precisio
   const truth t = any_truth();
   INFO(t.folder);
   const rope<double> encoder({.pairing = pairing::halves, .dim = t.dim, .base = t.base});
-  CHECK(absolute(test::radians(encoder.inspect()), load<double>(t.folder + "inv_freq_f64")) <= 0);
+  CHECK(absolute(golden::radians(encoder.inspect()), load<double>(t.folder + "inv_freq_f64")) <= 0);
 }
 
 // Why the library does not do what most systems do. The arrays beside the truth are their recipe: the frequency, its product with the

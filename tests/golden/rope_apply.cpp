@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// \file  Rotations and their gradients as four systems make them: against the truth at a bound that follows from the library's own, and
+/// \file  Rotations and their gradients as three systems make them: against the truth at a bound that follows from the library's own, and
 /// against each system's result at that system's own error.
 #include <posenc/gradients.hpp>
 #include <posenc/rope.hpp>
@@ -7,6 +7,7 @@
 #include "catch.hpp"
 #include "golden/compare.hpp"
 #include "golden/tables.hpp"
+#include "reference/difference.hpp"
 
 #include <array>
 #include <cstddef>
@@ -18,8 +19,9 @@
 namespace {
 
 using namespace posenc;
-using test::absolute, test::column_major, test::converted, test::load, test::npy, test::row_major;
-using test::same_bits, test::table_bound, test::view;
+using golden::absolute, golden::column_major, golden::converted, golden::load, golden::npy, golden::row_major;
+using golden::table_bound, golden::view;
+using reference::bit_difference;
 
 struct rotation {
   std::string in, out;
@@ -73,7 +75,7 @@ void turn(const rope<S>& encoder, const rotary_table<S>& table, bool is_gradient
 /// sum, and of the result, which is at most that. The truth is such a y too, in double and of correctly rounded c and s.
 template <class S>
 double rotation_bound(const npy<S>& x) {
-  const double own = 2 * table_bound<S> + 3 * test::rounding<S>, of_the_truth = 4 * test::rounding<double>;
+  const double own = 2 * table_bound<S> + 3 * golden::rounding<S>, of_the_truth = 4 * golden::rounding<double>;
   return largest_magnitude(x) * (own + of_the_truth);
 }
 
@@ -105,16 +107,16 @@ TEMPLATE_TEST_CASE("every form of rotate writes the same bits", "[golden][rope_a
 
       auto without_table = x;
       encoder.rotate(heads(row_major<4>(without_table), c.order), at);
-      CHECK(same_bits(without_table, y));
+      CHECK(bit_difference(without_table.values, y.values) == "");
 
       auto by_columns = x;
       encoder.rotate(heads(column_major<4>(by_columns), c.order), table);
-      CHECK(same_bits(by_columns, y));
+      CHECK(bit_difference(by_columns.values, y.values) == "");
 
       auto source = x, elsewhere = npy<TestType>::filled(x.shape, 7);
       encoder.rotate(heads(row_major<4>(source), c.order), heads(row_major<4>(elsewhere), c.order), table);
-      CHECK(same_bits(elsewhere, y));
-      CHECK(same_bits(source, x));
+      CHECK(bit_difference(elsewhere.values, y.values) == "");
+      CHECK(bit_difference(source.values, x.values) == "");
 
       const std::array exchange{0, 2, 1, 3};  // heads and time
       const auto other_order = c.order == axis_order::time_head ? axis_order::head_time : axis_order::time_head;
@@ -122,7 +124,7 @@ TEMPLATE_TEST_CASE("every form of rotate writes the same bits", "[golden][rope_a
       row_major<4>(exchanged) = row_major<4>(source).shuffle(exchange);
       encoder.rotate(heads(row_major<4>(exchanged), other_order), table);
       row_major<4>(exchanged_back) = row_major<4>(exchanged).shuffle(exchange);
-      CHECK(same_bits(exchanged_back, y));
+      CHECK(bit_difference(exchanged_back.values, y.values) == "");
 
       auto token_by_token = x;
       const auto tokens = heads(row_major<4>(token_by_token), c.order).by_time();
@@ -130,7 +132,7 @@ TEMPLATE_TEST_CASE("every form of rotate writes the same bits", "[golden][rope_a
         const std::array one{tokens.extent(0), index_t{1}, tokens.extent(2), tokens.extent(3)};
         encoder.rotate(head_view<TestType>({&tokens(0, t, 0, 0), one, tokens.strides()}), at.slice(t, 1));
       }
-      CHECK(same_bits(token_by_token, y));
+      CHECK(bit_difference(token_by_token.values, y.values) == "");
     }
   }
 }
@@ -217,8 +219,8 @@ TEMPLATE_TEST_CASE("rope's tables are the truth at each case's positions", "[gol
       CHECK(absolute(part, truth) <= table_bound<TestType>);
       CHECK(absolute(part, without_repetition(load<float>(g.folder + name), table.pairs())) <= reference_error + table_bound<TestType>);
     };
-    check(test::cosines(table), g.cosines, g.cosine_error);
-    check(test::sines(table), g.sines, g.sine_error);
+    check(golden::cosines(table), g.cosines, g.cosine_error);
+    check(golden::sines(table), g.sines, g.sine_error);
   }
 }
 

@@ -11,7 +11,7 @@
 namespace {
 
 using namespace posenc;
-using test::absolute, test::load, test::relative;
+using golden::absolute, golden::load, golden::relative;
 
 TEMPLATE_TEST_CASE("rope's frequencies are the nearest doubles to base^(-2k/dim)", "[golden][rope_inv_freq][rope]", float, double) {
   struct golden_case {
@@ -24,7 +24,7 @@ TEMPLATE_TEST_CASE("rope's frequencies are the nearest doubles to base^(-2k/dim)
                         golden_case{"rope_inv_freq/default_d64_5e5/", 64, 500000, 8.24e-8}}) {
     INFO(c.folder);
     const rope<TestType> encoder({.pairing = pairing::halves, .dim = c.dim, .base = c.base});
-    const auto speeds = test::radians(encoder.inspect());
+    const auto speeds = golden::radians(encoder.inspect());
     CHECK(absolute(speeds, load<double>(c.folder + "inv_freq_f64")) <= 0);
     CHECK(relative(speeds, load<float>(c.folder + "inv_freq")) <= c.reference_error);
     CHECK(encoder.options().attention_factor == load<double>(c.folder + "attention_factor").values.at(0));

@@ -12,7 +12,7 @@
 namespace {
 
 using namespace posenc;
-using test::absolute, test::converted, test::load, test::npy, test::row_major, test::view;
+using golden::absolute, golden::converted, golden::load, golden::npy, golden::row_major, golden::view;
 
 /// [batch, head, time, channel], or [batch, time, heads * channels] where the number of heads is an attribute.
 template <class S>

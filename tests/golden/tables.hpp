@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <vector>
 
-namespace test {
+namespace golden {
 
 namespace detail {
 /// [time, pair], or [batch, time, pair] where the rows have positions of their own.
@@ -42,4 +42,4 @@ inline npy<double> radians(const posenc::frequencies& speeds) {
   return values;
 }
 
-}  // namespace test
+}  // namespace golden

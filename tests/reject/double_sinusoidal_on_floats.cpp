@@ -1,4 +1,4 @@
-// expect: satisfaction of 'readable_as | does not satisfy 'readable_as | 'readable_as<element_t
+// expect: satisfaction of 'readable_as | 'readable_as<float, double>' evaluated to false
 // SPDX-License-Identifier: MIT
 #include <posenc/sinusoidal.hpp>
 

@@ -238,6 +238,17 @@ TEMPLATE_TEST_CASE("alibi tiles have the bits of the whole", "[alibi]", float, d
       }
 }
 
+TEST_CASE("alibi reads all keys of a decode step, not the new ones alone", "[alibi]") {
+  const alibi<float> encoder({.heads = 2, .form = alibi_form::causal});
+  const attention_positions all{.queries = positions::range(1, 9), .keys = positions::range(10)};
+  auto step = all;
+  step.new_keys = positions::range(1, 9);
+  auto scores = random_tensor<tensor4<float>>(7, 1, 2, 1, 10), same = scores;
+  encoder.bias(scores, all);
+  encoder.bias(same, prepare(encoder, step));
+  CHECK(reference::bit_difference(scores, same) == "");
+}
+
 TEMPLATE_TEST_CASE("alibi takes slopes of the caller's own", "[alibi]", float, double) {
   const std::array<TestType, 3> slopes{TestType(0.75), TestType(0), TestType(-0.5)};
   const alibi<TestType> encoder(slopes, alibi_form::key_only, 10);

@@ -195,6 +195,21 @@ TEST_CASE("the state is the states of the parts", "[combine]") {
   CHECK(std::get<2>(state).queries.time() == 5);
 }
 
+TEST_CASE("one state serves all stages of a decode step", "[combine]") {
+  const compose both(turning(), slanting());
+  tensors whole, step;
+  whole.forward(both);
+  const auto state = prepare(both, {.queries = positions::range(1, 4), .keys = positions::range(5), .new_keys = positions::range(1, 4)});
+  encode_queries_keys(both, step.queries.slice(4, 1), step.keys.slice(4, 1), state);
+  const score_view<double> scores = step.scores;
+  encode_scores(both, score_view<double>(&scores(0, 0, 4, 0), {1, 2, 1, 5}, scores.strides()), state);
+  for (index_t h = 0; h < 2; ++h)
+    for (index_t n = 0; n < 5; ++n) {
+      if (n < 4) CHECK((step.q(0, 4, h, n) == whole.q(0, 4, h, n) && step.k(0, 4, h, n) == whole.k(0, 4, h, n)));
+      CHECK(step.scores(0, h, 4, n) == whole.scores(0, h, 4, n));
+    }
+}
+
 TEST_CASE("parts that are not trained may have another scalar", "[combine]") {
   const compose all(no_encoding{}, turning());
   static_assert(std::same_as<decltype(all)::scalar, double>);

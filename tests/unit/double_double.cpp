@@ -81,6 +81,7 @@ TEST_CASE("operations keep 100 bits", "[double_double]") {
 TEST_CASE("cancellation leaves the low parts", "[double_double]") {
   CHECK(same(double_double{1, 0x1p-60} - double_double{1, 0}, {0x1p-60, 0}));
   CHECK(same(double_double{1, 0x1p-60} - double_double{1, 0x1p-60}, {0, 0}));
+  CHECK(same(double_double{1, 0x1p-54} + double_double{-1, 0x1p-120}, {0x1p-54, 0x1p-120}));
   CHECK(same(double_double{0x1p60, 0} + double_double{1, 0}, {0x1p60, 1}));
   CHECK(same(-double_double{1, -0x1p-60}, {-1, 0x1p-60}));
 }

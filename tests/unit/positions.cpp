@@ -282,6 +282,19 @@ TEST_CASE("queries and keys have positions of their own", "[positions]") {
   CHECK_FALSE(at == attention_positions{positions::range(1, 4), positions::range(6)});
 }
 
+TEST_CASE("with a cache, not all keys are turned", "[positions]") {
+  const attention_positions whole{.queries = positions::range(5), .keys = positions::range(5)};
+  CHECK(whole.turned(operand::query) == whole.queries);
+  CHECK(whole.turned(operand::key) == whole.keys);
+
+  const attention_positions step{.queries = positions::range(1, 4), .keys = positions::range(5), .new_keys = positions::range(2, 3)};
+  CHECK(step[operand::key] == positions::range(5));
+  CHECK(step.turned(operand::key) == positions::range(2, 3));
+  CHECK(step.turned(operand::query) == positions::range(1, 4));
+  CHECK_FALSE(step == attention_positions{.queries = positions::range(1, 4), .keys = positions::range(5)});
+  CHECK(step == attention_positions{positions::range(1, 4), positions::range(5), positions::ids(std::array{3, 4})});
+}
+
 TEST_CASE("positions must match the tensor they are for", "[positions]") {
   CHECK_NOTHROW(require_match("x", positions::range(3), 7, 3));
   CHECK_NOTHROW(require_match("x", positions::offsets(std::array{0, 1}, 3), 2, 3));

@@ -342,6 +342,18 @@ TEST_CASE("rope: every role has its own positions and number of heads", "[rope]"
   CHECK(reference::bit_difference(q_staged, q) != "");
 }
 
+TEST_CASE("rope turns the new keys of a decode step", "[rope]") {
+  const rope<float> encoder({.pairing = pairing::halves, .dim = 4});
+  const attention_positions step{.queries = positions::range(2, 30), .keys = positions::range(32), .new_keys = positions::range(2, 30)};
+  const auto tables = prepare(encoder, step);
+  CHECK(tables.keys.row(0, 0) == tables.queries.row(0, 0));
+  const auto k = random_tensor<tensor4<float>>(15, 1, 2, 2, 4);
+  auto staged = k, alone = k;
+  encoder.rotate(heads(staged, time_head), operand::key, tables);
+  encoder.rotate(heads(alone, time_head), positions::range(2, 30));
+  CHECK(reference::bit_difference(staged, alone) == "");
+}
+
 TEST_CASE("rope does nothing to empty tensors", "[rope]") {
   const rope<float> encoder({.pairing = pairing::interleaved, .dim = 4});
   tensor4<float> no_batch(0, 3, 2, 4), no_time(2, 0, 2, 4), no_heads(2, 3, 0, 4);

@@ -170,7 +170,7 @@ TEMPLATE_TEST_CASE("sinusoidal add adds the code that encode writes", "[sinusoid
       std::vector<position> starts, ids;
       for (index_t b = 0; b < batch; ++b) starts.push_back(1000 * b - 7);
       for (index_t n = 0; n < batch * time; ++n) ids.push_back(n % 11 == 5 ? no_position : (n * 7919) % 10007 - 5000);
-      for (const auto& at : {positions::range(time, 17), positions::offsets(starts, time), positions::ids(ids, batch), positions::ids(std::span(ids).first(time))}) {
+      for (const auto& at : {positions::range(time, 17), positions::offsets(starts, time), positions::ids(ids, batch), positions::ids(std::span(ids).first(static_cast<std::size_t>(time)))}) {
         const auto x = random_tensor<tensor3<TestType>>(1, batch, time, dim);
         tensor3<TestType> code(batch, time, dim), in_place = x, out(batch, time, dim);
         encoder.encode(at, code);

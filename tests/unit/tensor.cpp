@@ -193,6 +193,23 @@ TEST_CASE("heads keeps constness and the strides of views", "[tensor]") {
   CHECK_FALSE(static_cast<bool>(head_view<float>()));
 }
 
+TEST_CASE("a slice of heads is some of the tokens", "[tensor]") {
+  Eigen::Tensor<float, 4, Eigen::RowMajor> cache(2, 4, 9, 5);  // [batch, head, slot, channel]
+  const auto whole = heads(cache, axis_order::head_time), part = whole.slice(2, 3);
+  CHECK(part.by_time().extents() == shape<4>{2, 3, 4, 5});
+  CHECK(part.by_time().strides() == whole.by_time().strides());
+  CHECK(&part(1, 2, 3, 4) == &cache(1, 3, 4, 4));
+  CHECK(whole.slice(9, 0).by_time().empty());
+  CHECK(&whole.slice(1, 8).slice(2, 1)(0, 0, 0, 0) == &cache(0, 0, 3, 0));
+  const std::string text = "[heads] a slice must lie within time but got 9 and ";
+  CHECK_THROWS_WITH(whole.slice(0, 10), text + "0 and 10");
+  CHECK_THROWS_WITH(whole.slice(7, 3), text + "7 and 3");
+  CHECK_THROWS_WITH(whole.slice(10, 0), text + "10 and 0");
+  CHECK_THROWS_WITH(whole.slice(-1, 1), text + "-1 and 1");
+  CHECK_THROWS_WITH(whole.slice(1, -1), text + "1 and -1");
+  CHECK_THROWS_WITH(whole.slice(1, largest), text + "1 and 9223372036854775807");
+}
+
 TEST_CASE("split_heads splits the channels", "[tensor]") {
   Eigen::Tensor<float, 3, Eigen::RowMajor> rows(2, 3, 20);
   Eigen::Tensor<float, 3> columns(20, 3, 2);
@@ -335,6 +352,24 @@ TEST_CASE("rows must fit in memory, and have a shape", "[tensor]") {
   CHECK_NOTHROW(require_rows("x", tensor_view<float, 2>(nullptr, {largest, 1}, {0, 1})));
   CHECK_THROWS_WITH(require_rows("x", nowhere(3, -4)), "[x] extents must not be negative but got [3, -4]");
   CHECK_THROWS_WITH(require_rows("x", nowhere(-3, 4)), "[x] extents must not be negative but got [-3, 4]");
+}
+
+TEST_CASE("the elements of an output must be distinct", "[tensor]") {
+  const auto check = [](const shape<3>& extents, const shape<3>& strides) { require_output("x", tensor_view<float, 3>(nullptr, extents, strides)); };
+  const std::string text = "[x] the elements of an output must be distinct, with strides that nest but got ";
+  CHECK_NOTHROW(check({2, 3, 4}, {12, 4, 1}));
+  CHECK_NOTHROW(check({2, 3, 4}, {4, 8, 1}));      // the two middle axes of q, the other way round
+  CHECK_NOTHROW(check({2, 3, 4}, {-100, 5, 1}));   // gaps, and backwards
+  CHECK_NOTHROW(check({1, 3, 4}, {0, 4, 1}));      // a stride that is never walked
+  CHECK_NOTHROW(check({2, 3, 1}, {3, 1, 0}));
+  CHECK_NOTHROW(check({2, 0, 4}, {0, 0, 1}));      // nothing is written
+  CHECK_THROWS_WITH(check({2, 3, 4}, {0, 4, 1}), text + "[0, 4, 1]");
+  CHECK_THROWS_WITH(check({2, 3, 4}, {12, 3, 1}), text + "[12, 3, 1]");
+  CHECK_THROWS_WITH(check({2, 3, 4}, {11, 4, 1}), text + "[11, 4, 1]");
+  CHECK_THROWS_WITH(check({2, 3, 4}, {8, -4, 1}), text + "[8, -4, 1]");
+  CHECK_THROWS_WITH(check({2, 3, 1}, {3, 2, 1}), text + "[3, 2, 1]");  // distinct in truth, but interlocked
+  CHECK_THROWS_WITH(check({2, 3, 4}, {24, 8, 2}), "[x] the last axis must be contiguous but got 2");
+  CHECK_THROWS_WITH(check({2, -3, 4}, {12, 4, 1}), "[x] extents must not be negative but got [2, -3, 4]");
 }
 
 TEST_CASE("destination rows: one per token, inside the output", "[tensor]") {

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+/// \file  Every instruction set, compiler and processor writes the same bits. The digests below are the promise: a change of one is a change
+/// of what users get. All but those of phases also follow from references in plain loops.
+#include "catch.hpp"
+#include "isa/outputs.hpp"
+#include "isa/pinned.hpp"
+#include "reference/add.hpp"
+#include "reference/angle.hpp"
+#include "reference/bias.hpp"
+#include "reference/difference.hpp"
+#include "reference/rotate.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using posenc::kernels::index_t;
+
+/// The outputs at each set are those of the first, bit for bit; their digest where there is one.
+template <class S>
+void check_same(auto&& outputs_of) {
+  std::vector<S> first;
+  at_every_instruction_set([&] {
+    const std::vector<S> got = outputs_of();
+    if (first.empty()) first = got;
+    REQUIRE(got.size() == first.size());
+    CHECK(std::memcmp(got.data(), first.data(), got.size() * sizeof(S)) == 0);
+    CHECK(reference::bit_difference(got, first) == "");  // says where
+  });
+}
+template <class S>
+void check_digest(std::uint64_t expected, auto&& outputs_of) {
+  check_same<S>([&] {
+    const auto all = outputs_of();
+    CHECK(outputs::digest(all) == expected);
+    return all;
+  });
+}
+
+constexpr auto add = [](const auto& call) { posenc::kernels::add(call); };
+constexpr auto rotate = [](const auto& call) { posenc::kernels::rotate(call); };
+constexpr auto bias = [](const auto& call) { posenc::kernels::bias(call); };
+constexpr auto bias_backward = [](const auto& call) { posenc::kernels::bias_backward(call); };
+constexpr auto phase = [](const auto& call) { posenc::kernels::phase(call); };
+
+constexpr auto reference_add = [](const auto& call) { reference::add(call); };
+constexpr auto reference_rotate = [](const auto& call) { reference::rotate_rounded(call); };
+constexpr auto reference_bias = [](const auto& call) { reference::bias(call); };
+constexpr auto reference_bias_backward = [](const auto& call) { reference::bias_backward(call); };
+
+/// The float nearest to each cosine and sine.
+void reference_phase(const posenc::kernels::phase_call<float>& call) {
+  for (index_t r = 0; r < call.rows; ++r)
+    for (index_t k = 0; k < call.pairs; ++k) {
+      const index_t at = r * call.row + (call.interleaved ? 2 * k : k);
+      const bool placed = call.ids[r] != posenc::kernels::absent;
+      const auto exact = placed ? reference::angle(call.ids[r], call.high[k], 0) : reference::cosine_and_sine{call.absent_cosine, 0};
+      const auto scale = static_cast<long double>(placed ? call.scale : 1);
+      call.cosine[at] = static_cast<float>(scale * exact.cosine);
+      call.sine[at] = static_cast<float>(scale * exact.sine);
+    }
+}
+
+template <class S>
+struct promised;  // the digests
+template <>
+struct promised<float> {
+  static constexpr std::uint64_t add = 0x25780072a9694647u, rotate = 0xf429757abf76acaau, bias = 0xffcfd6dcf1a7f70bu,
+                                 bias_backward = 0x7628a19a7688923fu, phase = 0x077f7d7b3b3c0addu;
+};
+template <>
+struct promised<double> {
+  static constexpr std::uint64_t add = 0xa080336500e35095u, rotate = 0x3fc30001612cb730u, bias = 0xaa5165ffd428c035u,
+                                 bias_backward = 0xcc4d8a3099de6966u, phase = 0xab8d4083459c8519u;
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("add has the promised bits", "[isa]", float, double) {
+  check_digest<TestType>(promised<TestType>::add, [] { return outputs::of_add<TestType>(add); });
+  CHECK(outputs::digest(outputs::of_add<TestType>(reference_add)) == promised<TestType>::add);
+}
+
+TEMPLATE_TEST_CASE("rotate has the promised bits", "[isa]", float, double) {
+  check_digest<TestType>(promised<TestType>::rotate, [] { return outputs::of_rotate<TestType>(rotate); });
+  CHECK(outputs::digest(outputs::of_rotate<TestType>(reference_rotate)) == promised<TestType>::rotate);
+}
+
+TEMPLATE_TEST_CASE("bias has the promised bits", "[isa]", float, double) {
+  check_digest<TestType>(promised<TestType>::bias, [] { return outputs::of_bias<TestType>(bias); });
+  CHECK(outputs::digest(outputs::of_bias<TestType>(reference_bias)) == promised<TestType>::bias);
+}
+
+TEMPLATE_TEST_CASE("bias_backward has the promised bits", "[isa]", float, double) {
+  check_digest<double>(promised<TestType>::bias_backward, [] { return outputs::of_bias_backward<TestType>(true, bias_backward); });
+  CHECK(outputs::digest(outputs::of_bias_backward<TestType>(true, reference_bias_backward)) == promised<TestType>::bias_backward);
+  check_same<double>([] { return outputs::of_bias_backward<TestType>(false, bias_backward); });  // where the order of the sum matters
+}
+
+TEMPLATE_TEST_CASE("phase has the promised bits", "[isa]", float, double) {
+  check_digest<TestType>(promised<TestType>::phase, [] { return outputs::of_phase<TestType>(phase); });
+}
+
+TEST_CASE("phases in float are the nearest floats, but for one in a thousand", "[isa]") {
+  const auto got = outputs::of_phase<float>(phase), nearest = outputs::of_phase<float>(reference_phase);
+  REQUIRE(got.size() == nearest.size());
+  std::size_t others = 0;
+  for (std::size_t n = 0; n < got.size(); ++n) others += !reference::same_bits(got[n], nearest[n]);
+  CHECK(others <= got.size() / 1000);
+}
