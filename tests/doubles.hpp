@@ -77,7 +77,8 @@ struct shaw_keys {
     require(static_cast<bool>(inputs.queries), name(), "needs .queries");
     for_each(scores.extents(), [&](index_t b, index_t h, index_t i, index_t j) {
       const index_t row = relative_row(codes, at.queries(b, i), at.keys(b, j));
-      for (index_t c = 0; c < codes.channels; ++c) scores(b, h, i, j) += static_cast<S>(inputs.scale) * inputs.queries(b, i, h, c) * codes(row, c);
+      for (index_t c = 0; c < codes.channels; ++c)
+        scores(b, h, i, j) += static_cast<S>(inputs.scale) * inputs.queries(b, i, h, c) * codes(row, c);
     });
   }
   void bias_backward(score_view<S> d_scores, const attention_inputs<S>& inputs, const attention_gradients<S>& d_inputs,
@@ -108,8 +109,8 @@ struct shaw_values {
       for (index_t c = 0; c < codes.channels; ++c) context(b, i, h, c) += weights(b, h, i, j) * codes(row, c);
     });
   }
-  void add_values_backward(head_view<const S> d_context, score_view<const S> weights, score_view<S> d_weights, const attention_positions& at,
-                           gradient_spans<S> d_parameters) const {
+  void add_values_backward(head_view<const S> d_context, score_view<const S> weights, score_view<S> d_weights,
+                           const attention_positions& at, gradient_spans<S> d_parameters) const {
     for_each(weights.extents(), [&](index_t b, index_t h, index_t i, index_t j) {
       const index_t row = relative_row(codes, at.queries(b, i), at.keys(b, j));
       for (index_t c = 0; c < codes.channels; ++c) {
@@ -173,7 +174,9 @@ struct recorder {
   void add_values(head_view<double>, score_view<const double>, const state& s) const { write("add_values", s); }
 
   void add_backward(token_view<double>, const positions&, gradient_spans<double> d) const { write("add back", {letter}, d, 1); }
-  void rotate_backward(head_view<double>, operand role, const state& s) const { write(role == operand::query ? "rotate query back" : "rotate key back", s); }
+  void rotate_backward(head_view<double>, operand role, const state& s) const {
+    write(role == operand::query ? "rotate query back" : "rotate key back", s);
+  }
   void bias_backward(score_view<double>, const state& s, gradient_spans<double> d) const
     requires(!contextual)
   {
@@ -185,7 +188,8 @@ struct recorder {
   {
     write("bias with inputs back", s, d, 10);
   }
-  void add_values_backward(head_view<const double>, score_view<const double>, score_view<double>, const state& s, gradient_spans<double> d) const {
+  void add_values_backward(head_view<const double>, score_view<const double>, score_view<double>, const state& s,
+                           gradient_spans<double> d) const {
     write("add_values back", s, d, 100);
   }
   std::vector<parameter<double>> parameters() {

@@ -143,8 +143,8 @@ class compose {
   }
   // In reverse, each part with its own state, where there are states, and its own slice of the spans, where there are spans.
   void backward(auto&& act, gradient_spans<scalar> d_parameters, const state* states) const {
-    require(d_parameters.empty() || d_parameters.size() == first_.back(), name(), "there must be one gradient span per parameter", first_.back(),
-            d_parameters.size());
+    require(d_parameters.empty() || d_parameters.size() == first_.back(), name(), "there must be one gradient span per parameter",
+            first_.back(), d_parameters.size());
     const auto one = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
       using part_scalar = typename std::tuple_element_t<I, std::tuple<Parts...>>::scalar;
       gradient_spans<part_scalar> own;  // none for a part of another scalar: it is not trained

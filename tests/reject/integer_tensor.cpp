@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/sinusoidal.hpp>
 
-void encode(Eigen::Tensor<int, 3>& integers, Eigen::Tensor<float, 3>& x, const posenc::sinusoidal<float>& encoder, const posenc::positions& at) {
+void encode(Eigen::Tensor<int, 3>& integers, Eigen::Tensor<float, 3>& x, const posenc::sinusoidal<float>& encoder,
+            const posenc::positions& at) {
 #ifndef POSENC_ACCEPT
   posenc::encode_embeddings(encoder, integers, at);
 #else

@@ -13,7 +13,8 @@ using namespace posenc;
 namespace {
 
 template <class E>
-inline constexpr int stages = 16 * additive_encoder<E> + 8 * rotary_encoder<E> + 4 * bias_encoder<E> + 2 * contextual_bias_encoder<E> + value_encoder<E>;
+inline constexpr int stages =
+    16 * additive_encoder<E> + 8 * rotary_encoder<E> + 4 * bias_encoder<E> + 2 * contextual_bias_encoder<E> + value_encoder<E>;
 
 using learned = doubles::learned<float>;
 using shaw = doubles::shaw_keys<float>;
@@ -33,9 +34,11 @@ template <class... Parts>
 concept composable = requires { typename compose<Parts...>; };
 static_assert(composable<no_encoding> && !composable<> && !composable<int> && !composable<rope<float>, int>);
 
-static_assert(trainable<compose<learned>> && trainable<compose<rope<float>, alibi<float>>> && !trainable<compose<rope<float>, no_encoding>>);
+static_assert(trainable<compose<learned>> && trainable<compose<rope<float>, alibi<float>>> &&
+              !trainable<compose<rope<float>, no_encoding>>);
 
-static_assert(std::same_as<compose<no_encoding, rope<double>>::scalar, double> && std::same_as<compose<rope<float>, learned>::scalar, float>);
+static_assert(std::same_as<compose<no_encoding, rope<double>>::scalar, double> &&
+              std::same_as<compose<rope<float>, learned>::scalar, float>);
 static_assert(std::same_as<state_t<compose<alibi<float>, rope<float>>>, std::tuple<attention_positions, rotary_tables<float>>>);
 
 static_assert(std::copyable<compose<rope<float>, alibi<float>>> && std::equality_comparable<compose<rope<float>, alibi<float>>>);

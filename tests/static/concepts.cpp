@@ -61,10 +61,12 @@ struct named_by_string : base {
 struct of_integers : named<int> {
   void add(token_view<int>, const positions&) const;
 };
-static_assert(!named_encoder<without_scalar> && !named_encoder<without_name> && !named_encoder<without_equality> && !named_encoder<without_copy> &&
-              !named_encoder<name_is_a_number> && !named_encoder<of_integers> && !named_encoder<int> && !named_encoder<float>);
+static_assert(!named_encoder<without_scalar> && !named_encoder<without_name> && !named_encoder<without_equality> &&
+              !named_encoder<without_copy> && !named_encoder<name_is_a_number> && !named_encoder<of_integers> && !named_encoder<int> &&
+              !named_encoder<float>);
 static_assert(!position_encoder<without_scalar> && !position_encoder<without_name> && !position_encoder<without_equality> &&
-              !position_encoder<without_copy> && !position_encoder<name_is_a_number> && !position_encoder<of_integers> && !position_encoder<int>);
+              !position_encoder<without_copy> && !position_encoder<name_is_a_number> && !position_encoder<of_integers> &&
+              !position_encoder<int>);
 static_assert(position_encoder<named_by_string>);
 
 // ---- one concept for each stage ------------------------------------------------------------------------------------------------------
@@ -95,8 +97,10 @@ struct does_all : adds, rotates {
 };
 
 template <class E>
-inline constexpr int stages = 16 * additive_encoder<E> + 8 * rotary_encoder<E> + 4 * bias_encoder<E> + 2 * contextual_bias_encoder<E> + value_encoder<E>;
-static_assert(stages<adds> == 16 && stages<rotates> == 8 && stages<biases> == 4 && stages<biases_in_context> == 2 && stages<adds_values> == 1);
+inline constexpr int stages =
+    16 * additive_encoder<E> + 8 * rotary_encoder<E> + 4 * bias_encoder<E> + 2 * contextual_bias_encoder<E> + value_encoder<E>;
+static_assert(stages<adds> == 16 && stages<rotates> == 8 && stages<biases> == 4 && stages<biases_in_context> == 2 &&
+              stages<adds_values> == 1);
 static_assert(stages<does_all> == 16 + 8 + 4 + 1 && stages<base> == 0 && stages<int> == 0);
 static_assert(position_encoder<adds> && position_encoder<rotates> && position_encoder<biases> && position_encoder<biases_in_context> &&
               position_encoder<adds_values> && position_encoder<does_all>);
@@ -171,7 +175,8 @@ class adds_in_private : public rotates {
 struct has_a_variable_of_the_name : adds {
   float bias = 0;
 };
-static_assert(!position_encoder<rotates_wrongly_in_two_ways> && !position_encoder<adds_in_private> && !position_encoder<has_a_variable_of_the_name>);
+static_assert(!position_encoder<rotates_wrongly_in_two_ways> && !position_encoder<adds_in_private> &&
+              !position_encoder<has_a_variable_of_the_name>);
 
 // More overloads beside the right one are welcome, and so are other names.
 struct adds_in_more_ways : base {
@@ -219,14 +224,16 @@ static_assert(changes_score_scale<with_a_scale> && !changes_score_scale<with_a_w
 template <class E, class T>
 concept embeds = requires(const E& e, T&& x, const positions& at) { encode_embeddings(e, std::forward<T>(x), at); };
 static_assert(embeds<adds, Eigen::Tensor<float, 3>&> && embeds<adds, Eigen::TensorMap<Eigen::Tensor<float, 3>>>);
-static_assert(!embeds<adds, const Eigen::Tensor<float, 3>&> && !embeds<adds, Eigen::Tensor<float, 3>> && !embeds<adds, Eigen::Tensor<int, 3>&>);
+static_assert(!embeds<adds, const Eigen::Tensor<float, 3>&> && !embeds<adds, Eigen::Tensor<float, 3>> &&
+              !embeds<adds, Eigen::Tensor<int, 3>&>);
 static_assert(!embeds<base, Eigen::Tensor<float, 3>&> && !embeds<lacks_the_role, Eigen::Tensor<float, 3>&>);
 
 template <class E>
 concept scores_without_inputs =
     requires(const E& e, Eigen::Tensor<float, 4>& scores, const state_t<E>& state) { encode_scores(e, scores, state); };
 template <class E>
-concept scores_with_inputs = requires(const E& e, Eigen::Tensor<float, 4>& scores, const attention_inputs<float>& inputs, const state_t<E>& state) {
+concept scores_with_inputs = requires(const E& e, Eigen::Tensor<float, 4>& scores, const attention_inputs<float>& inputs,
+                                      const state_t<E>& state) {
   encode_scores(e, scores, inputs, state);
 };
 static_assert(scores_without_inputs<biases> && scores_without_inputs<adds> && !scores_without_inputs<biases_in_context>);

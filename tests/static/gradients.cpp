@@ -38,14 +38,16 @@ struct trained_in_another_form : adds<float> {
 struct without_a_verb : named<float> {
   std::vector<parameter<float>> parameters();
 };
-static_assert(trainable<trained> && !trainable<adds<float>> && !trainable<trained_in_another_scalar> && !trainable<trained_in_another_form> &&
-              !trainable<without_a_verb> && !trainable<int>);
+static_assert(trainable<trained> && !trainable<adds<float>> && !trainable<trained_in_another_scalar> &&
+              !trainable<trained_in_another_form> && !trainable<without_a_verb> && !trainable<int>);
 
-static_assert(trainable<alibi<float>> && trainable<alibi<double>> && !trainable<rope<float>> && !trainable<sinusoidal<float>> && !trainable<no_encoding>);
+static_assert(trainable<alibi<float>> && trainable<alibi<double>> && !trainable<rope<float>> && !trainable<sinusoidal<float>> &&
+              !trainable<no_encoding>);
 static_assert(trainable<doubles::learned<float>> && trainable<doubles::shaw_keys<double>> && trainable<doubles::shaw_values<float>> &&
               !trainable<doubles::forgetting>);
 
-static_assert(std::same_as<decltype(parameters(std::declval<adds<double>&>())), std::vector<parameter<double>>>, "any encoder can be asked");
+static_assert(std::same_as<decltype(parameters(std::declval<adds<double>&>())), std::vector<parameter<double>>>,
+              "any encoder can be asked");
 
 static_assert(std::movable<gradient_buffer<float>> && !std::copyable<gradient_buffer<float>>, "spans would point into the original");
 

@@ -9,7 +9,8 @@ using namespace posenc;
 namespace {
 
 // An option that checkpoints do not record has no default: leaving it out does not compile.
-static_assert(!std::default_initializable<required<int>> && std::convertible_to<int, required<int>> && std::convertible_to<required<int>, int>);
+static_assert(!std::default_initializable<required<int>> && std::convertible_to<int, required<int>> &&
+              std::convertible_to<required<int>, int>);
 static_assert(!std::convertible_to<int, required<pairing>> && !std::convertible_to<alibi_form, required<pairing>>);
 static_assert(std::is_trivially_copyable_v<required<index_t>>);
 
@@ -31,7 +32,8 @@ template <class O>
 concept sinusoidal_without_rule = requires { O{.dim = 64, .order = channel_order::sin_cos}; };
 template <class O>
 concept sinusoidal_with_both = requires { O{.dim = 64, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani}; };
-static_assert(sinusoidal_with_both<sinusoidal_options> && !sinusoidal_without_order<sinusoidal_options> && !sinusoidal_without_rule<sinusoidal_options>);
+static_assert(sinusoidal_with_both<sinusoidal_options> && !sinusoidal_without_order<sinusoidal_options> &&
+              !sinusoidal_without_rule<sinusoidal_options>);
 
 template <class O>
 concept alibi_without_form = requires { O{.heads = 8}; };
@@ -55,6 +57,7 @@ static_assert(queries_and_keys<attention_positions> && !queries_alone<attention_
 
 // Encoders are made from options by name only.
 static_assert(std::constructible_from<rope<float>, rope_options> && !std::convertible_to<rope_options, rope<float>>);
-static_assert(!std::default_initializable<rope<float>> && !std::default_initializable<sinusoidal<float>> && !std::default_initializable<alibi<float>>);
+static_assert(!std::default_initializable<rope<float>> && !std::default_initializable<sinusoidal<float>> &&
+              !std::default_initializable<alibi<float>>);
 
 }  // namespace

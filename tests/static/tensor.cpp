@@ -20,8 +20,9 @@ using slice = decltype(std::declval<block&>().chip(0, 0));
 
 template <class S>
 inline constexpr bool every_kind_is_stored =
-    stored_tensor<Eigen::Tensor<S, 3>> && stored_tensor<Eigen::Tensor<S, 3, Eigen::RowMajor>&> && stored_tensor<Eigen::Tensor<S, 1, 0, int>> &&
-    stored_tensor<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>>> && stored_tensor<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>, Eigen::RowMajor>> &&
+    stored_tensor<Eigen::Tensor<S, 3>> && stored_tensor<Eigen::Tensor<S, 3, Eigen::RowMajor>&> &&
+    stored_tensor<Eigen::Tensor<S, 1, 0, int>> && stored_tensor<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>>> &&
+    stored_tensor<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>, Eigen::RowMajor>> &&
     stored_tensor<Eigen::TensorMap<Eigen::Tensor<S, 3>>> && stored_tensor<Eigen::TensorMap<const Eigen::Tensor<S, 3, Eigen::RowMajor>>> &&
     stored_tensor<const Eigen::TensorMap<Eigen::Tensor<S, 3>, Eigen::Aligned>&> &&
     stored_tensor<Eigen::TensorMap<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>>>> && stored_tensor<tensor_view<S, 2>> &&
@@ -37,7 +38,8 @@ static_assert(!stored_tensor<head_view<float>>, "heads are made by heads and spl
 static_assert(rank_of<block> == 3 && rank_of<const Eigen::Tensor<float, 5>&> == 5 && rank_of<Eigen::Tensor<float, 0>> == 0);
 static_assert(std::same_as<element_t<block&>, float> && std::same_as<element_t<const block&>, const float>);
 static_assert(std::same_as<element_t<const map&>, float> && std::same_as<element_t<read_only_map>, const float>);
-static_assert(std::same_as<element_t<const tensor_view<float, 2>&>, float> && std::same_as<element_t<tensor_view<const float, 2>&>, const float>);
+static_assert(std::same_as<element_t<const tensor_view<float, 2>&>, float> &&
+              std::same_as<element_t<tensor_view<const float, 2>&>, const float>);
 static_assert(std::same_as<view_t<const Eigen::Tensor<double, 4>&>, tensor_view<const double, 4>>);
 
 // ---- what may be read, what may be written -------------------------------------------------------------------------------------------
@@ -50,13 +52,16 @@ static_assert(reads_and_writes<float> && reads_and_writes<double> && reads_and_w
 static_assert(!readable_tensor<Eigen::Tensor<int, 3>&> && !readable_tensor<Eigen::Tensor<bool, 3>&> &&
               !readable_tensor<Eigen::Tensor<std::complex<float>, 3>&> && !readable_tensor<Eigen::Tensor<long double, 3>&>);
 static_assert(!readable_tensor<sum> && !writable_tensor<sum> && !writable_tensor<slice> && !readable_tensor<float*>);
-static_assert(!has_float_elements<Eigen::Tensor<int, 3>&> && !has_writable_elements<const block&> && !has_writable_elements<read_only_map&>);
+static_assert(!has_float_elements<Eigen::Tensor<int, 3>&> && !has_writable_elements<const block&> &&
+              !has_writable_elements<read_only_map&>);
 
 // Temporaries: results in memory of their own would be lost, in the memory of others they stay.
 static_assert(readable_tensor<block> && !writable_tensor<block> && !writable_tensor<const block> && !outlives_the_call<block>);
 static_assert(!outlives_the_call<const block> && !outlives_the_call<Eigen::TensorFixedSize<float, Eigen::Sizes<2>>>);
-static_assert(writable_tensor<map> && writable_tensor<const map> && writable_tensor<tensor_view<float, 2>> && outlives_the_call<read_only_map>);
-static_assert(writable_tensor<const map&> && writable_tensor<const tensor_view<float, 2>&>, "constness of a view is not constness of its elements");
+static_assert(writable_tensor<map> && writable_tensor<const map> && writable_tensor<tensor_view<float, 2>> &&
+              outlives_the_call<read_only_map>);
+static_assert(writable_tensor<const map&> && writable_tensor<const tensor_view<float, 2>&>,
+              "constness of a view is not constness of its elements");
 static_assert(!writable_tensor<read_only_map&> && !writable_tensor<tensor_view<const float, 2>&>);
 
 // ---- scalars -------------------------------------------------------------------------------------------------------------------------
@@ -64,8 +69,9 @@ static_assert(!writable_tensor<read_only_map&> && !writable_tensor<tensor_view<c
 static_assert(storage_scalar<float> && storage_scalar<double> && storage_scalar<Eigen::half> && storage_scalar<Eigen::bfloat16>);
 static_assert(!storage_scalar<int> && !storage_scalar<long double> && !storage_scalar<const float> && !storage_scalar<float&>);
 static_assert(compute_scalar<float> && compute_scalar<double> && !compute_scalar<Eigen::half> && !compute_scalar<Eigen::bfloat16>);
-static_assert(std::same_as<compute_t<float>, float> && std::same_as<compute_t<double>, double> && std::same_as<compute_t<const double>, double> &&
-              std::same_as<compute_t<Eigen::half>, float> && std::same_as<compute_t<const Eigen::bfloat16>, float>);
+static_assert(std::same_as<compute_t<float>, float> && std::same_as<compute_t<double>, double> &&
+              std::same_as<compute_t<const double>, double> && std::same_as<compute_t<Eigen::half>, float> &&
+              std::same_as<compute_t<const Eigen::bfloat16>, float>);
 
 static_assert(readable_as<float, float> && readable_as<const float, float> && !readable_as<double, float> && !readable_as<float, double>);
 static_assert(writable_as<float, float> && !writable_as<const float, float> && !writable_as<double, float>);
@@ -88,14 +94,17 @@ static_assert(callable_with<tensor_view<float, 2>, int, index_t> && !callable_wi
 
 // ---- heads ---------------------------------------------------------------------------------------------------------------------------
 
-static_assert(std::convertible_to<head_view<float>, head_view<const float>> && !std::convertible_to<head_view<const float>, head_view<float>>);
-static_assert(!std::convertible_to<Eigen::Tensor<float, 4>&, head_view<float>> && !std::convertible_to<tensor_view<float, 4>, head_view<float>>,
+static_assert(std::convertible_to<head_view<float>, head_view<const float>> &&
+              !std::convertible_to<head_view<const float>, head_view<float>>);
+static_assert(!std::convertible_to<Eigen::Tensor<float, 4>&, head_view<float>> &&
+              !std::convertible_to<tensor_view<float, 4>, head_view<float>>,
               "the order of the axes has to be said");
 static_assert(!std::is_constructible_v<head_view<double>, head_view<float>>);
 
 template <class T>
 concept has_heads = requires(T&& tensor) { heads(std::forward<T>(tensor), axis_order::time_head); };
-static_assert(has_heads<block&> && has_heads<Eigen::Tensor<float, 4>&> && has_heads<const block&> && has_heads<map> && has_heads<tensor_view<float, 4>>);
+static_assert(has_heads<block&> && has_heads<Eigen::Tensor<float, 4>&> && has_heads<const block&> && has_heads<map> &&
+              has_heads<tensor_view<float, 4>>);
 static_assert(!has_heads<Eigen::Tensor<float, 2>&> && !has_heads<Eigen::Tensor<float, 5>&>, "neither 2 nor 5 axes");
 static_assert(!has_heads<block> && !has_heads<const block>, "the view would outlive a temporary");
 static_assert(!has_heads<sum>);
@@ -111,7 +120,8 @@ static_assert(!splits<block> && !splits<Eigen::Tensor<float, 4>&> && !splits<Eig
 
 template <class T>
 concept is_batched = requires(T&& tensor) { batched(tensor); };
-static_assert(is_batched<Eigen::Tensor<float, 2>&> && is_batched<Eigen::Tensor<float, 6>&> && !is_batched<Eigen::Tensor<float, 1>&> && !is_batched<sum>);
+static_assert(is_batched<Eigen::Tensor<float, 2>&> && is_batched<Eigen::Tensor<float, 6>&> && !is_batched<Eigen::Tensor<float, 1>&> &&
+              !is_batched<sum>);
 
 }  // namespace
 

@@ -29,7 +29,8 @@ const attention_positions five{positions::range(5), positions::range(5)};
 
 template <class Tensor>
 bool same(const Tensor& a, const Tensor& b) {
-  return std::ranges::equal(std::span(a.data(), static_cast<std::size_t>(a.size())), std::span(b.data(), static_cast<std::size_t>(b.size())));
+  return std::ranges::equal(std::span(a.data(), static_cast<std::size_t>(a.size())),
+                            std::span(b.data(), static_cast<std::size_t>(b.size())));
 }
 
 rope<double> turning() { return rope<double>({.pairing = pairing::halves, .dim = 4}); }
@@ -44,7 +45,8 @@ struct tensors {
   block3 x = random_tensor<block3>(1, 1, 5, 8);
   block4 q = random_tensor<block4>(2, 1, 5, 2, 4), k = random_tensor<block4>(3, 1, 5, 2, 4), scores = random_tensor<block4>(4, 1, 2, 5, 5),
          weights = random_tensor<block4>(5, 1, 2, 5, 5), y = random_tensor<block4>(6, 1, 5, 2, 4);
-  head_view<double> queries = heads(q, axis_order::time_head), keys = heads(k, axis_order::time_head), context = heads(y, axis_order::time_head);
+  head_view<double> queries = heads(q, axis_order::time_head), keys = heads(k, axis_order::time_head);
+  head_view<double> context = heads(y, axis_order::time_head);
 
   tensors() = default;
   tensors(const tensors&) = delete;
@@ -111,7 +113,8 @@ TEST_CASE("one part that reads inputs makes all get them", "[combine]") {
 }
 
 TEST_CASE("parameters stand one after the other", "[combine]") {
-  compose all(doubles::learned<double>{random_table(5, 8)}, turning(), slanting(), no_encoding{}, doubles::shaw_keys<double>{random_table(3, 4)});
+  compose all(doubles::learned<double>{random_table(5, 8)}, turning(), slanting(), no_encoding{},
+              doubles::shaw_keys<double>{random_table(3, 4)});
   const auto listed = all.parameters();
   REQUIRE(listed.size() == 3);
   CHECK((listed[0].name == "codes" && listed[0].shape == std::vector<index_t>{5, 8}));

@@ -26,7 +26,8 @@ using block4 = Eigen::Tensor<double, 4, Eigen::RowMajor>;
 
 template <class Tensor>
 bool same(const Tensor& a, const Tensor& b) {
-  return std::ranges::equal(std::span(a.data(), static_cast<std::size_t>(a.size())), std::span(b.data(), static_cast<std::size_t>(b.size())));
+  return std::ranges::equal(std::span(a.data(), static_cast<std::size_t>(a.size())),
+                            std::span(b.data(), static_cast<std::size_t>(b.size())));
 }
 
 const attention_positions five{positions::range(5), positions::range(5)};
@@ -155,7 +156,8 @@ TEST_CASE("inputs may have a scalar of their own", "[concepts]") {
 
 TEST_CASE("a missing input is named", "[concepts]") {
   block4 scores(1, 3, 5, 5);
-  CHECK_THROWS_WITH(encode_scores(doubles::shaw_keys<double>{random_table(3, 4)}, scores, {.scale = 1}, five), "[shaw_keys] needs .queries");
+  CHECK_THROWS_WITH(encode_scores(doubles::shaw_keys<double>{random_table(3, 4)}, scores, {.scale = 1}, five),
+                    "[shaw_keys] needs .queries");
   CHECK_THROWS_WITH(encode_scores(doubles::forgetting{}, scores, {.scale = 1}, five), "[forgetting] needs .log_gates");
 }
 
@@ -210,7 +212,7 @@ TEST_CASE("queries and keys must belong together", "[concepts]") {
 TEST_CASE("nothing is written when queries and keys do not belong together", "[concepts]") {
   const auto log = std::make_shared<std::string>();
   block4 q(1, 5, 3, 4), k(1, 5, 2, 4);
-  CHECK_THROWS_AS(encode_queries_keys(doubles::recorder<false>{'a', log}, heads(q, axis_order::time_head), heads(k, axis_order::time_head), {'a'}),
-                  argument_error);
+  const auto three = heads(q, axis_order::time_head), two = heads(k, axis_order::time_head);
+  CHECK_THROWS_AS(encode_queries_keys(doubles::recorder<false>{'a', log}, three, two, {'a'}), argument_error);
   CHECK(log->empty());
 }

@@ -40,7 +40,8 @@ TEST_CASE("two_sum and two_product lose nothing", "[double_double]") {
   constexpr std::int64_t most = std::int64_t{1} << 53;
   for (int n = 0; n < 2000; ++n) {
     const std::int64_t a = random.integer(-most, most) >> (n % 40), b = random.integer(-most, most) >> (n % 7);
-    const auto sum = two_sum(static_cast<double>(a), static_cast<double>(b)), product = two_product(static_cast<double>(a), static_cast<double>(b));
+    const auto sum = two_sum(static_cast<double>(a), static_cast<double>(b));
+    const auto product = two_product(static_cast<double>(a), static_cast<double>(b));
     REQUIRE(static_cast<wide>(sum.high) + static_cast<wide>(sum.low) == wide{a} + b);
     REQUIRE(static_cast<wide>(product.high) + static_cast<wide>(product.low) == wide{a} * b);
     REQUIRE((is_normalized(sum) && is_normalized(product)));

@@ -69,7 +69,9 @@ struct attention {
     });
     encode_scores(encoder, scores, {.scale = scale, .queries = by_heads(q), .keys = by_heads(k), .log_gates = gates}, state);
     block3 sums = zeros<block3>(batch, count, time);
-    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) { sums(b, h, i) += weights(b, h, i, j) = std::exp(scores(b, h, i, j)); });
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
+      sums(b, h, i) += weights(b, h, i, j) = std::exp(scores(b, h, i, j));
+    });
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) { weights(b, h, i, j) /= sums(b, h, i); });
     y.setZero();
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
@@ -90,7 +92,8 @@ struct attention {
     const auto state = prepare(encoder, at);
     gradients d{zeros<block3>(batch, time, count * channels), zeros<block3>(batch, time, count),
                 gradient_buffer<double>(posenc::parameters(encoder))};
-    block4 d_y = importance, d_q = zeros<block4>(batch, time, count, channels), d_k = d_q, d_weights = zeros<block4>(batch, count, time, time);
+    block4 d_y = importance, d_weights = zeros<block4>(batch, count, time, time);
+    block4 d_q = zeros<block4>(batch, time, count, channels), d_k = d_q;
 
     encode_context_backward(encoder, by_heads(d_y), weights, d_weights, state, d.parameters.spans());
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
@@ -100,7 +103,9 @@ struct attention {
       }
     });
     block3 means = zeros<block3>(batch, count, time);
-    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) { means(b, h, i) += weights(b, h, i, j) * d_weights(b, h, i, j); });
+    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
+      means(b, h, i) += weights(b, h, i, j) * d_weights(b, h, i, j);
+    });
     block4 d_scores(batch, count, time, time);
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
       d_scores(b, h, i, j) = weights(b, h, i, j) * (d_weights(b, h, i, j) - means(b, h, i));
@@ -205,7 +210,8 @@ TEST_CASE("backward adds to what the buffer holds", "[gradients]") {
 TEST_CASE("gradients equal difference quotients, through a whole attention block", "[gradients]") {
   const sinusoidal<double> sine({.dim = 8, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
   const doubles::learned<double> learned{random_table(7, 8)};
-  const rope<double> halves({.pairing = pairing::halves, .dim = 4}), pairs({.pairing = pairing::interleaved, .dim = 2, .offset = 1, .attention_factor = 1.25});
+  const rope<double> halves({.pairing = pairing::halves, .dim = 4});
+  const rope<double> pairs({.pairing = pairing::interleaved, .dim = 2, .offset = 1, .attention_factor = 1.25});
   const alibi<double> slopes({.heads = 2, .form = alibi_form::symmetric});
   const doubles::shaw_keys<double> keys{random_table(5, 4)};
   const doubles::shaw_values<double> values{random_table(3, 4)};
@@ -219,7 +225,9 @@ TEST_CASE("gradients equal difference quotients, through a whole attention block
   SECTION("queries") { check_gradients(keys); }
   SECTION("gates") { check_gradients(doubles::forgetting{}); }
   SECTION("values") { check_gradients(values); }
-  SECTION("everything at once") { check_gradients(compose(learned, slopes, halves, keys, sine, doubles::forgetting{}, pairs, values, learned, no_encoding{})); }
+  SECTION("everything at once") {
+    check_gradients(compose(learned, slopes, halves, keys, sine, doubles::forgetting{}, pairs, values, learned, no_encoding{}));
+  }
   SECTION("a composition inside another") { check_gradients(compose(slopes, compose(values, rope(halves), learned), values)); }
 }
 
@@ -237,7 +245,8 @@ TEST_CASE("gradients of queries and keys must belong together", "[gradients]") {
   const rope<double> rope({.pairing = pairing::halves, .dim = 4});
   const attention_positions two{positions::range(2), positions::range(2)};
   block4 q(1, 2, 3, 4), k(1, 2, 2, 4);
-  CHECK_THROWS_WITH(encode_queries_keys_backward(rope, heads(q, axis_order::time_head), heads(k, axis_order::time_head), prepare(rope, two)),
+  const auto d_q = heads(q, axis_order::time_head), d_k = heads(k, axis_order::time_head);
+  CHECK_THROWS_WITH(encode_queries_keys_backward(rope, d_q, d_k, prepare(rope, two)),
                     "[encode_queries_keys_backward] the number of query heads must be a multiple of key heads but got 3 and 2");
 }
 

@@ -52,7 +52,8 @@ TEST_CASE("a hair below a whole turn", "[phase]") {
 }
 
 TEST_CASE("thirds and sevenths, to 128 bits", "[phase]") {
-  const auto third = to_turns(double_double{1, 0} / double_double{3, 0}), seventh = to_turns(double_double{1000003, 0} / double_double{7, 0});
+  const auto third = to_turns(double_double{1, 0} / double_double{3, 0});
+  const auto seventh = to_turns(double_double{1000003, 0} / double_double{7, 0});
   CHECK(third.high == 0x5555555555555555u);
   CHECK(apart(third.low, 0x5555555555555555u) < std::uint64_t{1} << 24);
   CHECK(seventh.high == 0x9249249249249249u);

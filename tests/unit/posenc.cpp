@@ -3,8 +3,8 @@
 
 #include "catch.hpp"
 
+#include <cstdint>
 #include <string_view>
-#include <vector>
 
 // Kernels undefine what they define: these are all the macros there are.
 #if !defined(POSENC_VERSION) || !defined(POSENC_NAMESPACE) || !defined(POSENC_ASSERT) || !defined(POSENC_PLAIN_LOOPS)
@@ -26,7 +26,8 @@ TEST_CASE("one include brings everything", "[posenc]") {
   using namespace posenc;
   static_assert(moves_nothing<no_encoding> && moves_nothing<sinusoidal<float>> && moves_nothing<rope<double>> && trainable<alibi<float>>);
   const compose all(sinusoidal<float>({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani}),
-                    rope<float>({.pairing = pairing::halves, .dim = 8}), alibi<float>({.heads = 2, .form = alibi_form::causal}), no_encoding{});
+                    rope<float>({.pairing = pairing::halves, .dim = 8}), alibi<float>({.heads = 2, .form = alibi_form::causal}),
+                    no_encoding{});
   CHECK(std::string_view(all.name()) == "compose");
   CHECK(positions::range(3).time() == 3);
   CHECK(frequencies::plain("test", 8, 10000).count() == 4);

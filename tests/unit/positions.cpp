@@ -150,7 +150,8 @@ TEST_CASE("borrowed ids stay where they are", "[positions]") {
   own[1] = limit + 1;
   CHECK_THROWS_WITH(positions::borrow(own.data(), 2, 3), out_of_range + "4611686018427387905");
   CHECK_THROWS_WITH(positions::borrow(nullptr, 2, -3), "[positions] extents must not be negative but got [2, -3]");
-  CHECK_THROWS_WITH(positions::borrow(nullptr, limit, 2), "[positions] the size in bytes must fit in 63 bits but got [4611686018427387904, 2]");
+  CHECK_THROWS_WITH(positions::borrow(nullptr, limit, 2),
+                    "[positions] the size in bytes must fit in 63 bits but got [4611686018427387904, 2]");
 }
 
 // ---- padding and packing -------------------------------------------------------------------------------------------------------------
@@ -181,7 +182,8 @@ TEST_CASE("a padding mask must have rows, and start at a position", "[positions]
   const std::string text = "[positions] batch must be positive and divide the size of the mask but got ";
   CHECK_THROWS_WITH(positions::from_padding_mask(std::array{1, 1, 0}, 2), text + "2 and 3");
   CHECK_THROWS_WITH(positions::from_padding_mask(std::array{1, 1, 0}, 0), text + "0 and 3");
-  CHECK_THROWS_WITH(positions::from_padding_mask(std::array{1}, 1, none), "[positions] a range must start at a position but got no_position");
+  CHECK_THROWS_WITH(positions::from_padding_mask(std::array{1}, 1, none),
+                    "[positions] a range must start at a position but got no_position");
   CHECK_THROWS_WITH(positions::from_padding_mask(std::array{1}, 1, limit + 1), out_of_range + "4611686018427387905");
   CHECK_THROWS_WITH(positions::from_padding_mask(std::array{1, 1}, 1, limit), out_of_range + "4611686018427387905");
 }
@@ -299,6 +301,7 @@ TEST_CASE("positions must match the tensor they are for", "[positions]") {
   CHECK_NOTHROW(require_match("x", positions::range(3), 7, 3));
   CHECK_NOTHROW(require_match("x", positions::offsets(std::array{0, 1}, 3), 2, 3));
   CHECK_THROWS_WITH(require_match("x", positions::range(3), 7, 4), "[x] time must match the positions but got 4 and 3");
-  CHECK_THROWS_WITH(require_match("x", positions::offsets(std::array{0, 1}, 3), 3, 3), "[x] batch must match the positions but got 3 and 2");
+  CHECK_THROWS_WITH(require_match("x", positions::offsets(std::array{0, 1}, 3), 3, 3),
+                    "[x] batch must match the positions but got 3 and 2");
   CHECK_THROWS_WITH(require_match("x", positions::offsets(std::array{0}, 3), 3, 3), "[x] batch must match the positions but got 3 and 1");
 }

@@ -22,7 +22,8 @@ constexpr index_t largest = std::numeric_limits<index_t>::max();
 /// 0, 1, 2, ... in the order of the memory.
 template <class Tensor>
 Tensor& number(Tensor& tensor) {
-  for (index_t n = 0; n < static_cast<index_t>(tensor.size()); ++n) tensor.data()[n] = static_cast<typename Tensor::Scalar>(static_cast<float>(n));
+  for (index_t n = 0; n < static_cast<index_t>(tensor.size()); ++n)
+    tensor.data()[n] = static_cast<typename Tensor::Scalar>(static_cast<float>(n));
   return tensor;
 }
 
@@ -301,7 +302,8 @@ TEST_CASE("batched refuses a batch that overflows", "[tensor]") {
   constexpr index_t many = index_t{1} << 32;
   CHECK_THROWS_WITH(batched(tensor_view<float, 4>(nullptr, {many, many, 5, 4}, {0, 0, 4, 1})),
                     "[tensor] the size in bytes must fit in 63 bits but got [4294967296, 4294967296]");
-  CHECK_THROWS_WITH(batched(tensor_view<float, 3>(nullptr, {-2, 5, 4}, {20, 4, 1})), "[tensor] extents must not be negative but got [1, -2]");
+  CHECK_THROWS_WITH(batched(tensor_view<float, 3>(nullptr, {-2, 5, 4}, {20, 4, 1})),
+                    "[tensor] extents must not be negative but got [1, -2]");
 }
 
 // ---- checks --------------------------------------------------------------------------------------------------------------------------
@@ -355,7 +357,9 @@ TEST_CASE("rows must fit in memory, and have a shape", "[tensor]") {
 }
 
 TEST_CASE("the elements of an output must be distinct", "[tensor]") {
-  const auto check = [](const shape<3>& extents, const shape<3>& strides) { require_output("x", tensor_view<float, 3>(nullptr, extents, strides)); };
+  const auto check = [](const shape<3>& extents, const shape<3>& strides) {
+    require_output("x", tensor_view<float, 3>(nullptr, extents, strides));
+  };
   const std::string text = "[x] the elements of an output must be distinct, with strides that nest but got ";
   CHECK_NOTHROW(check({2, 3, 4}, {12, 4, 1}));
   CHECK_NOTHROW(check({2, 3, 4}, {4, 8, 1}));      // the two middle axes of q, the other way round
@@ -377,7 +381,8 @@ TEST_CASE("destination rows: one per token, inside the output", "[tensor]") {
   CHECK_NOTHROW(require_destinations("x", rows, 2, 3, 6));
   CHECK_THROWS_WITH(require_destinations("x", rows, 2, 3, 5), "[x] destination rows must lie inside the output but got 5 and 5");
   CHECK_THROWS_WITH(require_destinations("x", rows, 2, 4, 6), "[x] there must be one destination row per token but got 8 and 6");
-  CHECK_THROWS_WITH(require_destinations("x", std::vector<index_t>{-2}, 1, 1, 6), "[x] destination rows must lie inside the output but got 6 and -2");
+  CHECK_THROWS_WITH(require_destinations("x", std::vector<index_t>{-2}, 1, 1, 6),
+                    "[x] destination rows must lie inside the output but got 6 and -2");
   CHECK_NOTHROW(require_destinations("x", {}, 0, 3, 0));
 }
 

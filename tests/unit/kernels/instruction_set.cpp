@@ -29,10 +29,13 @@ int third() { return 3; }
 }  // namespace
 
 TEST_CASE("instruction sets have names", "[instruction_set]") {
-  static_assert(name(instruction_set::baseline) == "baseline" && name(instruction_set::avx2) == "avx2" && name(instruction_set::avx512) == "avx512");
+  static_assert(name(instruction_set::baseline) == "baseline" && name(instruction_set::avx2) == "avx2" &&
+                name(instruction_set::avx512) == "avx512");
 }
 
-TEST_CASE("the set in use is one that the processor has", "[instruction_set]") { CHECK(current_instruction_set() <= best_instruction_set()); }
+TEST_CASE("the set in use is one that the processor has", "[instruction_set]") {
+  CHECK(current_instruction_set() <= best_instruction_set());
+}
 
 TEST_CASE("a set can be pinned where the processor has it", "[instruction_set]") {
   const restored after;
@@ -42,8 +45,8 @@ TEST_CASE("a set can be pinned where the processor has it", "[instruction_set]")
       CHECK(current_instruction_set() == set);
     } else {
       const auto before = current_instruction_set();
-      CHECK_THROWS_WITH(pin_instruction_set(set), "[instruction_set] the processor must have what is asked for but got " + std::string(name(set)) +
-                                                      " and " + std::string(name(best_instruction_set())));
+      CHECK_THROWS_WITH(pin_instruction_set(set), "[instruction_set] the processor must have what is asked for but got " +
+                                                      std::string(name(set)) + " and " + std::string(name(best_instruction_set())));
       CHECK(current_instruction_set() == before);
     }
   }
