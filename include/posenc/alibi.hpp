@@ -98,6 +98,13 @@ class alibi {
     return distance * slopes_[static_cast<std::size_t>(head)];
   }
 
+  /// The checks of `bias` in place, alone: \throws argument_error  where it would.
+  template <class T>
+    requires writable_as<T, S>
+  void require_fits(const score_view<T>& scores, const attention_positions& at) const {
+    check(scores, at);
+  }
+
   /// scores += bias, in place; a `score_pass` scales before and masks after it.
   template <writable_tensor T>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)

@@ -43,14 +43,30 @@ class compose {
     return std::apply([&](const auto&... part) { return state(posenc::prepare(part, at)...); }, parts_);
   }
 
+  /// The checks of all parts: \throws argument_error  before any of them writes.
+  template <class T>
+  void require_fits(const token_view<T>& x, const positions& at) const {
+    std::apply([&](const auto&... part) { (detail::require_fits(part, x, at), ...); }, parts_);
+  }
+  template <class S>
+  void require_fits(const head_view<S>& x, operand role, const state& states) const {
+    forward([&](const auto& part, const auto& own) { detail::require_fits(part, x, role, own); }, states);
+  }
+  template <class T>
+  void require_fits(const score_view<T>& scores, const state& states) const {
+    forward([&](const auto& part, const auto& own) { detail::require_fits(part, scores, own); }, states);
+  }
+
   template <writable_tensor X>
     requires(additive_encoder<Parts> || ...)
   void add(X&& x, const positions& at) const {
+    require_fits(batched(x), at);
     std::apply([&](const auto&... part) { (encode_embeddings(part, batched(x), at), ...); }, parts_);
   }
   template <class S>
     requires(rotary_encoder<Parts> || ...)
   void rotate(head_view<S> x, operand role, const state& states) const {
+    require_fits(x, role, states);
     forward([&]<class Part>(const Part& part, const state_t<Part>& own) {
       if constexpr (rotary_encoder<Part>) part.rotate(x, role, own);
     }, states);
@@ -58,11 +74,13 @@ class compose {
   template <writable_tensor T>
     requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))
   void bias(T&& scores, const state& states) const {
+    require_fits(score_view<element_t<T>>(scores), states);
     forward([&](const auto& part, const auto& own) { encode_scores(part, scores, own); }, states);
   }
   template <writable_tensor T, class Q>
     requires(contextual_bias_encoder<Parts> || ...)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const state& states) const {
+    require_fits(score_view<element_t<T>>(scores), states);
     forward([&](const auto& part, const auto& own) { encode_scores(part, scores, inputs, own); }, states);
   }
   template <class S, readable_tensor W>

@@ -156,6 +156,15 @@ double score_scale(const E& encoder, index_t channels) {
   else return 1 / std::sqrt(static_cast<double>(channels));
 }
 
+namespace detail {
+/// Asks an encoder that offers it (`require_fits`, with the arguments of the verb) for its checks, where several things are written in turn:
+/// nothing may be written before all have been checked.
+template <class E, class... Arguments>
+void require_fits(const E& encoder, const Arguments&... arguments) {
+  if constexpr (requires { encoder.require_fits(arguments...); }) encoder.require_fits(arguments...);
+}
+}  // namespace detail
+
 // ---- the four stages -----------------------------------------------------------------------------------------------------------------
 
 /// x: [batch..., time, channel], rank 2 or more. In place; for anything else see the encoder's own `add`.
@@ -180,7 +189,12 @@ void require_heads_match(std::string_view who, const head_view<Q>& queries, cons
 template <position_encoder E, class Q, class K>
 void encode_queries_keys(const E& encoder, head_view<Q> queries, head_view<K> keys, const state_t<E>& state) {
   detail::require_heads_match("encode_queries_keys", queries, keys);
-  if constexpr (rotary_encoder<E>) encoder.rotate(queries, operand::query, state), encoder.rotate(keys, operand::key, state);
+  if constexpr (rotary_encoder<E>) {
+    detail::require_fits(encoder, queries, operand::query, state);
+    detail::require_fits(encoder, keys, operand::key, state);
+    encoder.rotate(queries, operand::query, state);
+    encoder.rotate(keys, operand::key, state);
+  }
 }
 
 /// scores: [batch, head, query, key], scaled, in place. Q is deduced from a named `attention_inputs<Q>`; a braced list

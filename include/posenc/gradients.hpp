@@ -75,6 +75,8 @@ template <position_encoder E, class Q, class K>
 void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head_view<K> d_keys, const state_t<E>& state) {
   detail::require_heads_match("encode_queries_keys_backward", d_queries, d_keys);
   if constexpr (rotary_encoder<E>) {
+    detail::require_fits(encoder, d_queries, operand::query, state);
+    detail::require_fits(encoder, d_keys, operand::key, state);
     encoder.rotate_backward(d_queries, operand::query, state);
     encoder.rotate_backward(d_keys, operand::key, state);
   }

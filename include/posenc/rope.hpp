@@ -58,6 +58,13 @@ class rope {
     return {table, keys == queries ? table : prepare(keys)};
   }
 
+  /// The checks of `rotate` in place, alone: \throws argument_error  where it would.
+  template <class T>
+    requires writable_as<T, S>
+  void require_fits(const head_view<T>& x, operand role, const rotary_tables<S>& tables) const {
+    checked(x, x, {}, tables[role], 1, 1);
+  }
+
   /// Rotates x in place.
   template <class T>
     requires writable_as<T, S>

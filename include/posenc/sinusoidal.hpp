@@ -70,6 +70,14 @@ class sinusoidal {
   /// The frequencies that came out, exact and in radians.
   const frequencies& inspect() const noexcept { return speeds_; }
 
+  /// The checks of `add` in place, alone: \throws argument_error  where it would.
+  template <class T>
+    requires writable_as<T, S>
+  void require_fits(const token_view<T>& x, const positions& at) const {
+    check_shape(x, at);
+    require_output(name(), x);
+  }
+
   /// Writes the codes of `at` to out `[batch..., time, channel]`. Allocates one row, and that only for an odd dim.
   template <writable_tensor T>
     requires writable_as<element_t<T>, S>

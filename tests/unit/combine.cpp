@@ -238,3 +238,36 @@ TEST_CASE("the score scale of a composition is that of the part that changes it"
   CHECK(score_scale(compose(half, third), 8) == 0.5 / 8);
   CHECK(score_scale(compose(turning(), compose(no_encoding{}, half)), 8) == 0.5 / 8);
 }
+
+TEST_CASE("nothing is written before the checks of all parts, and of queries and keys, have passed", "[combine]") {
+  const rope<float> turning({.pairing = pairing::halves, .dim = 4});
+  const auto at = positions::range(2);
+  Eigen::Tensor<float, 4, Eigen::RowMajor> q(1, 2, 1, 4), k(1, 3, 1, 4);  // the keys are one token too long
+  q.setConstant(1), k.setConstant(1);
+  const auto all_ones = [](const auto& tensor) { return std::all_of(tensor.data(), tensor.data() + tensor.size(), [](float v) { return v == 1; }); };
+  const auto queries = heads(q, axis_order::time_head), keys = heads(k, axis_order::time_head);
+  CHECK_THROWS_WITH(encode_queries_keys(turning, queries, keys, prepare(turning, {at, at})), "[rope] time must match the table but got 3 and 2");
+  CHECK_THROWS_AS(encode_queries_keys_backward(turning, queries, keys, prepare(turning, {at, at})), argument_error);
+  CHECK(all_ones(q));
+
+  const rope<float> wider({.pairing = pairing::halves, .dim = 6});
+  const compose turns(turning, wider);
+  CHECK_THROWS_AS(turns.rotate(queries, operand::query, turns.prepare({at, at})), argument_error);
+  CHECK_THROWS_AS(encode_queries_keys(turns, queries, queries, turns.prepare({at, at})), argument_error);
+  CHECK(all_ones(q));
+
+  const auto codes = [](index_t dim) {
+    return sinusoidal<float>({.dim = dim, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani});
+  };
+  Eigen::Tensor<float, 2, Eigen::RowMajor> x(2, 4);
+  x.setConstant(1);
+  CHECK_THROWS_AS(encode_embeddings(compose(codes(4), codes(6)), x, at), argument_error);
+  CHECK(all_ones(x));
+
+  Eigen::Tensor<float, 4, Eigen::RowMajor> scores(1, 2, 2, 2);
+  scores.setConstant(1);
+  const auto slopes = [](index_t count) { return alibi<float>({.heads = count, .form = alibi_form::symmetric}); };
+  const compose biases(slopes(2), slopes(3));
+  CHECK_THROWS_AS(encode_scores(biases, scores, biases.prepare({at, at})), argument_error);
+  CHECK(all_ones(scores));
+}
