@@ -8,6 +8,7 @@
 #include <posenc/gradients.hpp>     // parameter, gradient_spans
 #include <posenc/kernels/bias.hpp>  // every loop over keys lives there
 #include <posenc/positions.hpp>
+#include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
@@ -109,23 +110,23 @@ class alibi {
   template <writable_tensor T>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
   void bias(T&& scores, const attention_positions& at, const score_pass& pass = {}) const {
-    const score_view<S> s = scores;
+    const score_view<element_t<T>> s = scores;
     check(s, at);
-    for_each_row(s, at, pass, [](const kernels::bias_call<S>& call, index_t) { kernels::bias(call); });
+    for_each_row(s, at, pass, [](const auto& call, index_t) { kernels::bias(call); });
   }
 
   /// The same from `in` to `out`. They may be one tensor, but not overlap in part.
   template <readable_tensor In, writable_tensor Out>
-    requires(rank_of<In> == 4 && rank_of<Out> == 4 && readable_as<element_t<In>, S> && writable_as<element_t<Out>, S>)
+    requires(rank_of<In> == 4 && rank_of<Out> == 4 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
   void bias(const In& in, Out&& out, const attention_positions& at, const score_pass& pass = {}) const {
-    const score_view<const S> from = in;
-    const score_view<S> to = out;
+    const score_view<const element_t<Out>> from = in;
+    const score_view<element_t<Out>> to = out;
     require(from.extents() == to.extents(), name(), "the output must have the input's shape", from.extents(), to.extents());
     check(to, at);
     require_rows(name(), from);
     require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
-    for_each_row(to, at, pass, [&](kernels::bias_call<S> call, index_t b) {
-      call.in = from.data() + b * from.stride(0), call.in_head = from.stride(1), call.in_query = from.stride(2);
+    for_each_row(to, at, pass, [&](auto call, index_t b) {
+      call.in = kernel_pointer(from.data()) + b * from.stride(0), call.in_head = from.stride(1), call.in_query = from.stride(2);
       kernels::bias(call);
     });
   }
@@ -138,7 +139,7 @@ class alibi {
   template <writable_tensor T>
     requires(rank_of<T> == 2 && writable_as<element_t<T>, S>)
   void bias_tile(T&& tile, const tile_place& place, const attention_positions& at, const score_pass& pass = {}) const {
-    const tensor_view<S, 2> s = tile;
+    const tensor_view<element_t<T>, 2> s = tile;
     require(place.head >= 0 && place.head < heads(), name(), "head must lie within the heads", heads(), place.head);
     require(place.batch >= 0 && (at.queries.batch() == 0 || place.batch < at.queries.batch()) && (at.keys.batch() == 0 || place.batch < at.keys.batch()),
             name(), "the tile must lie within the batch", place.batch);
@@ -153,12 +154,12 @@ class alibi {
   template <writable_tensor T>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
   void bias_backward(T&& d_scores, const attention_positions& at, gradient_spans<S> d_parameters, const score_pass& pass = {}) const {
-    const score_view<S> d = d_scores;
+    const score_view<element_t<T>> d = d_scores;
     check(d, at);
     require(d_parameters.size() == 1 && d_parameters[0].size() == slopes_.size(), name(), "there must be one gradient span with a value per head",
             slopes_.size(), d_parameters.size());
     std::vector<double> sums(slopes_.size());
-    for_each_row(d, at, pass, [&](const kernels::bias_call<S>& call, index_t) { kernels::bias_backward<S>({call, sums.data()}); });
+    for_each_row(d, at, pass, [&]<class K>(const kernels::bias_call<K>& call, index_t) { kernels::bias_backward<K>({call, sums.data()}); });
     for (std::size_t h = 0; h < sums.size(); ++h) d_parameters[0][h] += static_cast<S>(sums[h]);
   }
   std::vector<parameter<S>> parameters() { return {{"slopes", slopes_, {heads()}}}; }
@@ -172,23 +173,26 @@ class alibi {
     require(reference >= -(position{1} << 62) && reference <= position{1} << 62, name(), "reference must lie in [-2^62, 2^62]", reference);
     return reference;
   }
-  void check(const score_view<S>& scores, const attention_positions& at) const {
+  template <class T>
+  void check(const score_view<T>& scores, const attention_positions& at) const {
     require(scores.extent(1) == heads(), name(), "heads must match the slopes", heads(), scores.extent(1));
     require_match("alibi queries", at.queries, scores.extent(0), scores.extent(2));
     require_match("alibi keys", at.keys, scores.extent(0), scores.extent(3));
     require_output(name(), scores);
   }
-  kernels::bias_call<S> row_call(S* scores, index_t head_count, index_t queries, index_t keys, index_t head_stride, index_t query_stride,
+  template <class T>
+  kernels::bias_call<kernel_scalar<T>> row_call(T* scores, index_t head_count, index_t queries, index_t keys, index_t head_stride, index_t query_stride,
                                  const S* slopes, const attention_positions& at, index_t b, const score_pass& pass) const {
     const position_row query_ids = at.queries.row(b), key_ids = at.keys.row(b);
     const auto distance = form_ == alibi_form::causal      ? kernels::distance::causal
                           : form_ == alibi_form::symmetric ? kernels::distance::symmetric
                                                            : kernels::distance::key;
-    return {.scores = scores, .heads = head_count, .queries = queries, .keys = keys, .head = head_stride, .query = query_stride, .slopes = slopes,
+    return {.scores = kernel_pointer(scores), .heads = head_count, .queries = queries, .keys = keys, .head = head_stride, .query = query_stride, .slopes = slopes,
             .query_ids = query_ids.ids, .query_first = query_ids.first, .key_ids = key_ids.ids, .key_first = key_ids.first,
             .distance = distance, .reference = reference_, .scale = static_cast<S>(pass.scale), .causal = pass.causal};
   }
-  void for_each_row(const score_view<S>& s, const attention_positions& at, const score_pass& pass, auto&& act) const {
+  template <class T>
+  void for_each_row(const score_view<T>& s, const attention_positions& at, const score_pass& pass, auto&& act) const {
     if (s.empty()) return;
     for (index_t b = 0; b < s.extent(0); ++b)
       act(row_call(s.data() + b * s.stride(0), s.extent(1), s.extent(2), s.extent(3), s.stride(1), s.stride(2), slopes_.data(), at, b, pass), b);

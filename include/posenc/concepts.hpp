@@ -10,7 +10,9 @@
 
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>      // require
+#include <posenc/heads.hpp>      // head_view
 #include <posenc/positions.hpp>  // positions, attention_positions, operand
+#include <posenc/required.hpp>
 #include <posenc/tensor.hpp>     // views
 
 #include <cmath>

@@ -5,8 +5,10 @@
 // What encoders are and what they are given.
 #include <posenc/concepts.hpp>   // position_encoder and its kin, the four stages of a transformer
 #include <posenc/gradients.hpp>  // parameters, gradient twins
+#include <posenc/heads.hpp>      // q, k, v and contexts
 #include <posenc/positions.hpp>  // which position each token has
-#include <posenc/tensor.hpp>     // accepted tensors, heads, views
+#include <posenc/required.hpp>   // options without a default
+#include <posenc/tensor.hpp>     // accepted tensors, views
 
 // Encoders.
 #include <posenc/alibi.hpp>

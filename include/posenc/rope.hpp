@@ -7,8 +7,10 @@
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>           // require
 #include <posenc/frequencies.hpp>
+#include <posenc/heads.hpp>           // head_view
 #include <posenc/kernels/rotate.hpp>  // every loop over channels lives there
 #include <posenc/positions.hpp>
+#include <posenc/required.hpp>
 #include <posenc/rope/rotary_table.hpp>
 #include <posenc/tensor.hpp>
 
@@ -85,7 +87,7 @@ class rope {
 
   /// Reads `in`, writes `out`; channels that do not turn are copied. They may be one view, but not overlap in part.
   template <class T, class U>
-    requires readable_as<T, S> && writable_as<U, S>
+    requires writable_as<U, S> && stored_as<T, U>
   void rotate(head_view<T> in, head_view<U> out, const rotary_table<S>& table) const {
     require(in.by_time().extents() == out.by_time().extents(), name(), "the output must have the input's shape", in.by_time().extents(),
             out.by_time().extents());
@@ -94,7 +96,7 @@ class rope {
   /// The same into the slots or pages of a cache: token (b, t) goes to slot `rows[b * time + t]` of `cache`, a view `[1, slot, head,
   /// channel]`; `no_row` skips it. \throws argument_error  for a row outside the cache.
   template <class T, class U>
-    requires readable_as<T, S> && writable_as<U, S>
+    requires writable_as<U, S> && stored_as<T, U>
   void rotate(head_view<T> in, head_view<U> cache, std::span<const index_t> rows, const rotary_table<S>& table) const {
     require(cache.batch() == 1 && cache.count() == in.count() && cache.channels() == in.channels(), name(),
             "the cache must be [1, slot, head, channel] with the input's heads and channels", cache.by_time().extents(), in.by_time().extents());
@@ -116,10 +118,10 @@ class rope {
     for (index_t b = 0; b < x.batch(); ++b)
       for (index_t t = 0, end = 0; t < x.time(); t = end + 1) {
         for (end = t; end < x.time() && (square == 1 || table.turns(b, end));) ++end;
-        call.in = call.out = &x(b, t, 0, 0);
+        call.in = call.out = kernel_pointer(&x(b, t, 0, 0));
         call.table = table.row(b, t);
         call.time = end - t;
-        kernels::rotate<S>(call);
+        kernels::rotate(call);
       }
   }
   template <class T>
@@ -172,10 +174,10 @@ class rope {
   void turn(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table, double cosine_factor,
             double sine_factor, bool one_row_for_all = false) const {
     const auto call = checked(in, out, rows, table, cosine_factor, sine_factor, one_row_for_all);
-    if (!in.by_time().empty()) kernels::rotate<S>(call);
+    if (!in.by_time().empty()) kernels::rotate(call);
   }
   template <class T, class U>
-  kernels::rotate_call<S> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,
+  kernels::rotate_call<kernel_scalar<U>> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,
                                   double cosine_factor, double sine_factor, bool one_row_for_all = false) const {
     const index_t dim = options_.dim;
     const auto& from = in.by_time();
@@ -188,7 +190,7 @@ class rope {
     require_rows(name(), from);
     require_output(name(), to);
     require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
-    return {.in = from.data(), .out = to.data(), .batch = in.batch(), .time = in.time(), .heads = in.count(),
+    return {.in = kernel_pointer(from.data()), .out = kernel_pointer(to.data()), .batch = in.batch(), .time = in.time(), .heads = in.count(),
             .in_batch = from.stride(0), .in_time = from.stride(1), .in_head = from.stride(2),
             .out_batch = to.stride(0), .out_time = to.stride(1), .out_head = to.stride(2), .rows = rows.data(),
             .table = table.row(0, 0), .table_batch = table.batch() == 0 ? 0 : table.time() * dim, .table_time = one_row_for_all ? 0 : dim,

@@ -9,6 +9,7 @@
 #include <posenc/kernels/add.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/positions.hpp>
+#include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
@@ -98,7 +99,7 @@ class sinusoidal {
   }
   /// out = in + code. They may be one tensor, but not overlap in part.
   template <readable_tensor In, writable_tensor Out>
-    requires(readable_as<element_t<In>, S> && writable_as<element_t<Out>, S>)
+    requires(writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
   void add(const In& in, Out&& out, const positions& at) const {
     const auto from = batched(in);
     const auto to = batched(out);
@@ -108,7 +109,7 @@ class sinusoidal {
   /// The same into chosen rows: token (b, t) goes to row `rows[b * time + t]` of out `[row, channel]`; `no_row` skips it.
   /// \throws argument_error  for a row outside the output.
   template <readable_tensor In, writable_tensor Out>
-    requires(rank_of<Out> == 2 && readable_as<element_t<In>, S> && writable_as<element_t<Out>, S>)
+    requires(rank_of<Out> == 2 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
   void add(const In& in, Out&& out, std::span<const index_t> rows, const positions& at) const {
     const auto from = batched(in);
     const auto to = batched(out);
@@ -142,20 +143,23 @@ class sinusoidal {
   }
 
   /// The codes of tokens `from` to `from + count`.
-  void write(position_row ids, index_t from, index_t count, S* out, index_t stride) const {
+  template <class T>
+  void write(position_row ids, index_t from, index_t count, T* out, index_t stride) const {
     const index_t dim = options_.dim, pairs = speeds_.count();
     if (2 * pairs == dim) return write_pairs(ids, from, count, out, stride);
-    std::vector<S> row(static_cast<std::size_t>(2 * pairs + 1));  // one channel more or less than the output has
+    std::vector<T> row(static_cast<std::size_t>(2 * pairs + 1));  // one channel more or less than the output has
     for (index_t t = 0; t < count; ++t) {
       if (pairs > 0) write_pairs(ids, from + t, 1, row.data(), 2 * pairs);
       std::ranges::copy_n(row.data(), dim, out + t * stride);
     }
   }
-  void write_pairs(position_row ids, index_t from, index_t count, S* out, index_t stride) const {
+  template <class T>
+  void write_pairs(position_row ids, index_t from, index_t count, T* first, index_t stride) const {
+    auto* out = kernel_pointer(first);
     const index_t pairs = speeds_.count();
     const bool interleaved = options_.order == channel_order::interleaved, cosine_first = options_.order == channel_order::cos_sin;
     const index_t second = interleaved ? 1 : pairs;
-    kernels::phase_call<S> call{.high = speeds_.high(), .low = speeds_.low(), .pairs = pairs, .ids = ids.ids, .first = ids.first + from + options_.start,
+    kernels::phase_call<kernel_scalar<T>> call{.high = speeds_.high(), .low = speeds_.low(), .pairs = pairs, .ids = ids.ids, .first = ids.first + from + options_.start,
                                 .rows = count, .cosine = out + (cosine_first ? 0 : second), .sine = out + (cosine_first ? second : 0),
                                 .row = stride, .interleaved = interleaved, .scale = options_.scale, .absent_cosine = S(0)};
     if (!ids.ids) return kernels::phase(call);
@@ -183,8 +187,8 @@ class sinusoidal {
       for (index_t t = 0; t < time; t += block) {
         const index_t count = std::min(block, time - t);
         write(at.row(b), t, count, codes.data(), dim);
-        kernels::add<S>({.in = in.data() + b * in.stride(0) + t * in.stride(1),
-                         .out = rows.empty() ? out.data() + b * out.stride(0) + t * out.stride(1) : out.data(),
+        kernels::add<kernel_scalar<Out>>({.in = kernel_pointer(in.data()) + b * in.stride(0) + t * in.stride(1),
+                         .out = kernel_pointer(out.data()) + (rows.empty() ? b * out.stride(0) + t * out.stride(1) : 0),
                          .table = codes.data(), .batch = rows_together, .time = count, .channels = dim,
                          .in_batch = in.stride(0), .in_time = in.stride(1), .out_batch = out.stride(0), .out_time = out.stride(1),
                          .table_batch = 0, .table_time = dim, .rows = rows.empty() ? nullptr : rows.data() + b * time + t});

@@ -7,7 +7,8 @@
 #pragma once
 
 #include <posenc/config.hpp>
-#include <posenc/error.hpp>  // require
+#include <posenc/error.hpp>            // require
+#include <posenc/kernels/scalars.hpp>  // the 16-bit formats as kernels know them
 
 #if __has_include(<unsupported/Eigen/CXX11/Tensor>)
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -74,11 +75,26 @@ concept readable_tensor = stored_tensor<T> && has_float_elements<T>;
 template <class T>
 concept writable_tensor = readable_tensor<T> && has_writable_elements<T> && outlives_the_call<T>;
 
-/// Whether an encoder that computes in S reads, or writes, elements of type T.
+/// Whether an encoder that computes in S reads, or writes, elements of type T: double by one in double, the others by one in float.
 template <class T, class S>
-concept readable_as = std::same_as<std::remove_const_t<T>, S>;
+concept readable_as = storage_scalar<std::remove_const_t<T>> && std::same_as<compute_t<T>, S>;
 template <class T, class S>
 concept writable_as = readable_as<T, S> && !std::is_const_v<T>;
+/// Whether elements of one can be copied to the other bit for bit.
+template <class From, class To>
+concept stored_as = std::same_as<std::remove_const_t<From>, To>;
+
+/// The same elements as kernels know them, which include no header of Eigen's.
+template <class T>
+auto kernel_pointer(T* elements) noexcept {
+  using S = std::remove_const_t<T>;
+  using known = std::conditional_t<std::same_as<S, Eigen::half>, kernels::float16,
+                                   std::conditional_t<std::same_as<S, Eigen::bfloat16>, kernels::bfloat16, S>>;
+  static_assert(sizeof(known) == sizeof(S));
+  return reinterpret_cast<std::conditional_t<std::is_const_v<T>, const known, known>*>(elements);
+}
+template <class T>
+using kernel_scalar = std::remove_pointer_t<decltype(kernel_pointer(std::declval<std::remove_const_t<T>*>()))>;
 
 /// A strided view: pointer, extents and strides in elements, slowest axis first. It owns nothing and is cheap to copy; the memory must
 /// outlive it. What Eigen's maps cannot say (q inside a fused QKV buffer, a slice of a cache) is said with it.
@@ -164,91 +180,10 @@ constexpr view_t<T> view_of(T&& tensor) noexcept {
   return tensor_adaptor<std::remove_cvref_t<T>>::view(tensor);
 }
 
-/// A member of an options aggregate that has no default: leaving it out does not compile.
-template <class T>
-class required {
- public:
-  required() = delete;  // no default on purpose: name this option
-  constexpr required(T value) : value_(value) {}
-  constexpr operator T() const { return value_; }
-
- private:
-  T value_;
-};
-
 template <class S>
 using token_view = tensor_view<S, 3>;  ///< [batch, time, channel]
 template <class S>
 using score_view = tensor_view<S, 4>;  ///< [batch, head, query, key]: scores before the soft-max, weights after it
-
-/// Which of the two middle axes of q, k, v is slower: `[batch, time, head, channel]` or `[batch, head, time, channel]`.
-enum class axis_order { time_head, head_time };
-
-/// q, k, v or the context, always read as [batch, time, head, channel]. Its own type, not a `tensor_view`: the only ways to make one
-/// (`heads`, `split_heads`) say the order of the axes, and a stride swap then spares every encoder the second layout.
-template <class S>
-class head_view {
- public:
-  using element = S;
-  head_view() = default;
-  explicit head_view(const tensor_view<S, 4>& by_time) noexcept : by_time_(by_time) {}
-  template <class Mutable>
-    requires(!std::same_as<Mutable, S> && std::same_as<const Mutable, S>)
-  head_view(const head_view<Mutable>& other) noexcept : by_time_(other.by_time()) {}
-  explicit operator bool() const noexcept { return static_cast<bool>(by_time_); }
-  const tensor_view<S, 4>& by_time() const noexcept { return by_time_; }
-  index_t batch() const noexcept { return by_time_.extent(0); }
-  index_t time() const noexcept { return by_time_.extent(1); }
-  index_t count() const noexcept { return by_time_.extent(2); }
-  index_t channels() const noexcept { return by_time_.extent(3); }
-  S& operator()(index_t b, index_t t, index_t h, index_t c) const noexcept { return by_time_(b, t, h, c); }
-  /// Tokens `from` to `from + count`, such as the filled part of a cache. \throws argument_error  unless they lie within time.
-  head_view slice(index_t from, index_t count) const {
-    require(from >= 0 && count >= 0 && from <= time() && count <= time() - from, "heads", "a slice must lie within time", time(), from, count);
-    auto extents = by_time_.extents();
-    extents[1] = count;
-    return head_view({by_time_.data() + from * by_time_.stride(1), extents, by_time_.strides()});
-  }
-
- private:
-  tensor_view<S, 4> by_time_{};
-};
-
-/// The heads of a rank-4 tensor, or of a rank-3 one without a batch axis, in the order that is said.
-template <stored_tensor T>
-  requires((rank_of<T> == 3 || rank_of<T> == 4) && outlives_the_call<T>)
-head_view<element_t<T>> heads(T&& tensor, axis_order order) noexcept {
-  const auto v = view_of(tensor);
-  constexpr int time = rank_of<T> - 3;  // the axis after the batch, if there is one
-  index_t batch = 1, batch_stride = 0;
-  if constexpr (time == 1) batch = v.extent(0), batch_stride = v.stride(0);
-  const int t = order == axis_order::time_head ? time : time + 1, h = order == axis_order::time_head ? time + 1 : time;
-  return head_view<element_t<T>>(
-      {v.data(), {batch, v.extent(t), v.extent(h), v.extent(time + 2)}, {batch_stride, v.stride(t), v.stride(h), v.stride(time + 2)}});
-}
-
-/// Where a group of heads lies in the channels of a fused buffer.
-struct head_split {
-  required<index_t> heads;     ///< how many
-  required<index_t> channels;  ///< of each
-  index_t offset = 0;          ///< first channel of the first head: heads * channels for k in a fused QKV buffer
-};
-
-/// The heads inside `[batch, time, heads * channels]`, or inside a wider fused buffer `[batch, time, q | k | v]`.
-/// \throws argument_error  unless the split lies within the tensor's channels.
-template <stored_tensor T>
-  requires(rank_of<T> == 3 && outlives_the_call<T>)
-head_view<element_t<T>> split_heads(T&& tensor, const head_split& split) {
-  const auto v = view_of(tensor);
-  const index_t count = split.heads, channels = split.channels;
-  require(count >= 0 && channels >= 0 && split.offset >= 0, "split_heads", "heads, channels and offset must not be negative", count,
-          channels, split.offset);
-  require(split.offset <= v.extent(2) && (channels == 0 || count <= (v.extent(2) - split.offset) / channels), "split_heads",
-          "offset + heads * channels must lie within the tensor's channels", v.extent(2), split.offset, count, channels);
-  return head_view<element_t<T>>({v.data() + split.offset * v.stride(2),
-                                  {v.extent(0), v.extent(1), count, channels},
-                                  {v.stride(0), v.stride(1), channels * v.stride(2), v.stride(2)}});
-}
 
 /// The product of extents. \throws argument_error  when it, times `bytes` each, does not fit in an `index_t`.
 template <std::size_t Rank>

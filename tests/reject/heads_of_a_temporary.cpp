@@ -1,6 +1,6 @@
 // expect: satisfaction of 'outlives_the_call | does not satisfy 'outlives_the_call'
 // SPDX-License-Identifier: MIT
-#include <posenc/tensor.hpp>
+#include <posenc/heads.hpp>
 
 using tensor = Eigen::Tensor<float, 4>;
 

@@ -1,7 +1,7 @@
 // expect: candidate expects 2 arguments | requires 2 arguments
 // SPDX-License-Identifier: MIT
 // Nothing is guessed from sizes.
-#include <posenc/tensor.hpp>
+#include <posenc/heads.hpp>
 
 auto view(Eigen::Tensor<float, 4>& q) {
 #ifndef POSENC_ACCEPT

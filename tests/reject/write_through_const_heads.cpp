@@ -1,6 +1,6 @@
 // expect: read-only location | cannot assign to return value
 // SPDX-License-Identifier: MIT
-#include <posenc/tensor.hpp>
+#include <posenc/heads.hpp>
 
 void write(Eigen::Tensor<float, 4>& q) {
 #ifndef POSENC_ACCEPT

@@ -8,11 +8,11 @@ namespace POSENC_NAMESPACE::kernels {
 
 /// out = in + table, all `[batch, time, channel]` with contiguous channels; strides count elements, and are 0 where rows share a code.
 /// Preconditions: `in` and `out` are one view or do not overlap; `table` overlaps neither; destination rows are distinct.
-template <class S>
+template <class T>
 struct add_call {
-  const S* in;
-  S* out;
-  const S* table;
+  const T* in;
+  T* out;
+  const compute<T>* table;
   index_t batch, time, channels;
   index_t in_batch, in_time;
   index_t out_batch, out_time;
@@ -27,9 +27,9 @@ struct add_call {
 
 namespace POSENC_NAMESPACE::kernels {
 
-template <class S>
-void add(const add_call<S>& call) {
-  dispatch(baseline::add<S>, avx2::add<S>, avx512::add<S>)(call);
+template <class T>
+void add(const add_call<T>& call) {
+  dispatch(baseline::add<T>, avx2::add<T>, avx512::add<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels

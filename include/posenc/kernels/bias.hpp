@@ -13,29 +13,29 @@ enum class distance { causal /* -max(i - j, 0) */, symmetric /* -|i - j| */, key
 /// One batch row of scores `[head, query, key]` with contiguous keys: score = score * scale + slope * distance, in that order and
 /// rounded each time; minus infinity where `causal` and the key's position lies after the query's. A query or key without a position
 /// gets no bias and no mask. Precondition: `in` and `scores` are one view or do not overlap.
-template <class S>
+template <class T>
 struct bias_call {
-  S* scores;
+  T* scores;
   index_t heads, queries, keys;
   index_t head, query;            ///< strides of the scores
-  const S* slopes;                ///< one per head
+  const compute<T>* slopes;                ///< one per head
   const std::int64_t* query_ids;  ///< positions of the queries, or query_first + i where null
   std::int64_t query_first;
   const std::int64_t* key_ids;    ///< positions of the keys, or key_first + j where null
   std::int64_t key_first;
   kernels::distance distance;
   std::int64_t reference;         ///< for distance::key
-  S scale;
+  compute<T> scale;
   bool causal;
-  const S* in = nullptr;          ///< where the scores are read, `scores` being the output; null: in place
+  const T* in = nullptr;          ///< where the scores are read, `scores` being the output; null: in place
   index_t in_head = 0, in_query = 0;
 };
 
 /// The gradient of the slopes: adds, per head, the sum of d_score * distance over unmasked pairs to d_slopes, in double, in an order that
 /// depends on the shape alone. Then d_scores becomes what went into the forward pass: times scale, and zero where masked.
-template <class S>
+template <class T>
 struct bias_backward_call {
-  bias_call<S> forward;  ///< with d_scores for scores
+  bias_call<T> forward;  ///< with d_scores for scores
   double* d_slopes;
 };
 
@@ -46,14 +46,14 @@ struct bias_backward_call {
 
 namespace POSENC_NAMESPACE::kernels {
 
-template <class S>
-void bias(const bias_call<S>& call) {
-  dispatch(baseline::bias<S>, avx2::bias<S>, avx512::bias<S>)(call);
+template <class T>
+void bias(const bias_call<T>& call) {
+  dispatch(baseline::bias<T>, avx2::bias<T>, avx512::bias<T>)(call);
 }
 
-template <class S>
-void bias_backward(const bias_backward_call<S>& call) {
-  dispatch(baseline::bias_backward<S>, avx2::bias_backward<S>, avx512::bias_backward<S>)(call);
+template <class T>
+void bias_backward(const bias_backward_call<T>& call) {
+  dispatch(baseline::bias_backward<T>, avx2::bias_backward<T>, avx512::bias_backward<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels

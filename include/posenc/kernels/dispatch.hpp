@@ -4,6 +4,7 @@
 
 #include <posenc/config.hpp>
 #include <posenc/kernels/instruction_set.hpp>
+#include <posenc/kernels/scalars.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -9,8 +9,8 @@
 namespace POSENC_NAMESPACE::kernels {
 
 /// What one call fills: row r holds, for each pair k, the cosine and the sine of position r times frequency k, times `scale`.
-/// Rounded once to S. For scale 1 the error is at most 3.1e-8 in float and 2.3e-16 in double at any |position| <= 2^31.
-template <class S>
+/// Rounded once to T, for 16-bit formats through float. For scale 1 the error is at most 3.1e-8 in float and 2.3e-16 in double at any |position| <= 2^31.
+template <class T>
 struct phase_call {
   const std::uint64_t* high;  ///< frequencies in turns, 64 bits of each
   const std::uint64_t* low;   ///< the 64 bits below
@@ -18,12 +18,12 @@ struct phase_call {
   const std::int64_t* ids;    ///< position of row r: ids[r], or first + r where null
   std::int64_t first;
   index_t rows;
-  S* cosine;                  ///< of row 0, pair 0
-  S* sine;
+  T* cosine;                  ///< of row 0, pair 0
+  T* sine;
   index_t row;                ///< stride of rows
   bool interleaved;           ///< pair k at 2k (then cosine and sine are neighbours, in either order), else at k
   double scale;
-  S absent_cosine;            ///< what a row without a position holds; its sines are 0
+  compute<T> absent_cosine;   ///< what a row without a position holds; its sines are 0
 };
 
 /// The id that means "no position".
@@ -36,9 +36,9 @@ inline constexpr std::int64_t absent = std::numeric_limits<std::int64_t>::min();
 
 namespace POSENC_NAMESPACE::kernels {
 
-template <class S>
-void phase(const phase_call<S>& call) {
-  dispatch(baseline::phase<S>, avx2::phase<S>, avx512::phase<S>)(call);
+template <class T>
+void phase(const phase_call<T>& call) {
+  dispatch(baseline::phase<T>, avx2::phase<T>, avx512::phase<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels

@@ -8,20 +8,20 @@ namespace POSENC_NAMESPACE::kernels {
 
 /// What one call rotates. x is `[batch, time, head, channel]` with contiguous channels; strides count elements.
 /// Preconditions: `in` and `out` are one view or do not overlap; destination rows are distinct; pairs > 0.
-template <class S>
+template <class T>
 struct rotate_call {
-  const S* in;
-  S* out;
+  const T* in;
+  T* out;
   index_t batch, time, heads;
   index_t in_batch, in_time, in_head;     ///< strides
   index_t out_batch, out_time, out_head;  ///< strides
   const std::int64_t* rows;               ///< token (b, t) goes to out + rows[b * time + t] * out_time; null: to its own place
-  const S* table;                         ///< per token: the cosines of all pairs, then their sines
+  const compute<T>* table;                ///< per token: the cosines of all pairs, then their sines
   index_t table_batch, table_time;        ///< strides
   index_t pairs;                          ///< 2 * pairs channels turn,
   index_t before, after;                  ///< with this many around them, copied unless `in` is `out`
   bool interleaved;                       ///< pairs (2k, 2k + 1), else (k, k + pairs)
-  S cosine_factor, sine_factor;           ///< (1, 1) rotates; (1, -1) turns back
+  compute<T> cosine_factor, sine_factor;  ///< (1, 1) rotates; (1, -1) turns back
 };
 
 }  // namespace POSENC_NAMESPACE::kernels
@@ -31,9 +31,9 @@ struct rotate_call {
 
 namespace POSENC_NAMESPACE::kernels {
 
-template <class S>
-void rotate(const rotate_call<S>& call) {
-  dispatch(baseline::rotate<S>, avx2::rotate<S>, avx512::rotate<S>)(call);
+template <class T>
+void rotate(const rotate_call<T>& call) {
+  dispatch(baseline::rotate<T>, avx2::rotate<T>, avx512::rotate<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels
