@@ -58,7 +58,9 @@ template <class... Got>
 constexpr void require(bool condition, std::string_view who, std::string_view rule, const Got&... got) {
   if (condition) [[likely]]
     return;
-  std::string message = "[" + std::string(who) + "] " + std::string(rule);
+  std::string message = "[";
+  (message += who) += "] ";
+  message += rule;
   [[maybe_unused]] std::string_view joint = " but got ";
   ((message += joint, message += detail::text(got), joint = " and "), ...);
   detail::fail(message);
