@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <posenc/tensor.hpp>
+#include <posenc/heads.hpp>
 
 #include <complex>
 #include <concepts>
