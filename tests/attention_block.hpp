@@ -36,7 +36,8 @@ struct attention_block {
       for (index_t c = 0; c < channels; ++c) sum += heads_of(q)(b, i, h, c) * heads_of(k)(b, j, h, c);
       return scale * sum;
     });
-    encode_scores(encoder, scores, attention_inputs<double>{.scale = scale, .queries = heads_of(q), .keys = heads_of(k), .causal = causal}, state);
+    encode_scores(encoder, scores, attention_inputs<double>{.scale = scale, .queries = heads_of(q), .keys = heads_of(k), .causal = causal},
+                  state);
     for_each(scores, [&](index_t b, index_t h, index_t i, index_t j) {
       const bool counts = at(b, j) != no_position && !(causal && at(b, j) > at(b, i));
       return counts ? std::exp(scores(b, h, i, j)) : 0.0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// \file  Every instruction set, compiler and processor writes the same bits. The digests below are the promise: a change of one is a change
-/// of what users get. All but those of phases also follow from references in plain loops.
+/// \file  Every instruction set, compiler and processor writes the same bits. The digests below are the promise: a change of one changes
+/// what users get. All but those of phases also follow from references in plain loops.
 #include "catch.hpp"
 #include "isa/outputs.hpp"
 #include "isa/pinned.hpp"

@@ -48,7 +48,8 @@ void check_order_matters(const auto& encoder) {
   // But where positions go with their tokens, it is the same sequence.
   const auto together = positions::ids(std::vector<position>(shuffled.begin(), shuffled.end()));
   CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), together), straight, rounding) == "");
-  CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), together, true), permuted(outputs(encoder, x, at, true), shuffled), rounding) == "");
+  CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), together, true), permuted(outputs(encoder, x, at, true), shuffled),
+                              rounding) == "");
 }
 
 }  // namespace
@@ -56,7 +57,8 @@ void check_order_matters(const auto& encoder) {
 TEST_CASE("without an encoding, attention permutes its outputs with its inputs", "[property]") {
   const auto at = positions::range(length);
   const auto x = input();
-  CHECK(reference::difference(outputs(no_encoding{}, permuted(x, shuffled), at), permuted(outputs(no_encoding{}, x, at), shuffled), rounding) == "");
+  CHECK(reference::difference(outputs(no_encoding{}, permuted(x, shuffled), at), permuted(outputs(no_encoding{}, x, at), shuffled),
+                              rounding) == "");
 }
 
 TEST_CASE("with an encoding, attention depends on the order of its inputs", "[property]") {
@@ -80,7 +82,8 @@ TEST_CASE("relative encodings do not see where a sequence begins", "[property]")
 TEST_CASE("a causal block without an encoding knows some order", "[property]") {
   const auto at = positions::range(length);
   const auto x = input();
-  CHECK(reference::difference(outputs(no_encoding{}, permuted(x, shuffled), at, true), permuted(outputs(no_encoding{}, x, at, true), shuffled), visible) != "");
+  CHECK(reference::difference(outputs(no_encoding{}, permuted(x, shuffled), at, true),
+                              permuted(outputs(no_encoding{}, x, at, true), shuffled), visible) != "");
 }
 
 TEST_CASE("padding changes nothing for the other tokens", "[property]") {

@@ -63,8 +63,10 @@ TEMPLATE_TEST_CASE("packed documents are encoded as if each stood alone", "[prop
   const auto packed_scores = encode.biased(scores, at);
   for (std::size_t n = 0; n + 1 < boundaries.size(); ++n) {
     const index_t from = boundaries[n], count = boundaries[n + 1] - from;
-    CHECK(reference::bit_difference(tokens_of(packed, 0, from, count), encode.encoded(tokens_of(x, 0, from, count), positions::range(count))) == "");
-    CHECK(reference::bit_difference(scores_of(packed_scores, 0, from, count), encode.biased(scores_of(scores, 0, from, count), positions::range(count))) == "");
+    CHECK(reference::bit_difference(tokens_of(packed, 0, from, count),
+                                    encode.encoded(tokens_of(x, 0, from, count), positions::range(count))) == "");
+    CHECK(reference::bit_difference(scores_of(packed_scores, 0, from, count),
+                                    encode.biased(scores_of(scores, 0, from, count), positions::range(count))) == "");
   }
 }
 
@@ -86,8 +88,10 @@ TEMPLATE_TEST_CASE("left-padded rows are encoded as if they were not padded", "[
     const auto padded_scores = encode.biased(scores, at);
     for (index_t b = 0; b < 3; ++b) {
       const index_t pad = padding[static_cast<std::size_t>(b)], count = time - pad;
-      CHECK(reference::bit_difference(tokens_of(padded, b, pad, count), encode.encoded(tokens_of(x, b, pad, count), positions::range(count))) == "");
-      CHECK(reference::bit_difference(scores_of(padded_scores, b, pad, count), encode.biased(scores_of(scores, b, pad, count), positions::range(count))) == "");
+      CHECK(reference::bit_difference(tokens_of(padded, b, pad, count),
+                                      encode.encoded(tokens_of(x, b, pad, count), positions::range(count))) == "");
+      CHECK(reference::bit_difference(scores_of(padded_scores, b, pad, count),
+                                      encode.biased(scores_of(scores, b, pad, count), positions::range(count))) == "");
     }
   }
   const auto padded = encode.encoded(x, by_mask);
@@ -120,8 +124,10 @@ TEMPLATE_TEST_CASE("batch rows are encoded as if each stood alone, in any order"
 
   for (index_t b = 0; b < batch; ++b) {
     const index_t from = order[static_cast<std::size_t>(b)];
-    CHECK(reference::bit_difference(encode.encoded(tokens_of(x, b, 0, time), positions::ids(row(b))), tokens_of(together, b, 0, time)) == "");
-    CHECK(reference::bit_difference(encode.biased(scores_of(scores, b, 0, time), positions::ids(row(b))), scores_of(together_scores, b, 0, time)) == "");
+    CHECK(reference::bit_difference(encode.encoded(tokens_of(x, b, 0, time), positions::ids(row(b))), tokens_of(together, b, 0, time)) ==
+          "");
+    CHECK(reference::bit_difference(encode.biased(scores_of(scores, b, 0, time), positions::ids(row(b))),
+                                    scores_of(together_scores, b, 0, time)) == "");
     CHECK(reference::bit_difference(tokens_of(shuffled, b, 0, time), tokens_of(together, from, 0, time)) == "");
     CHECK(reference::bit_difference(scores_of(shuffled_scores, b, 0, time), scores_of(together_scores, from, 0, time)) == "");
   }

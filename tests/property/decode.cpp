@@ -77,7 +77,8 @@ TEMPLATE_TEST_CASE("rope: keys rotated into a cache step by step are those of pr
       for (index_t t = from; t < from + count; ++t) rows.push_back(slot(t));
       tensor4<TestType> fresh(1, count, 5, 64);
       std::copy_n(&keys(0, from, 0, 0), fresh.size(), fresh.data());
-      encoder.rotate(heads(std::as_const(fresh), axis_order::time_head), heads(cache, axis_order::head_time), rows, encoder.prepare(positions::range(count, start + from)));
+      encoder.rotate(heads(std::as_const(fresh), axis_order::time_head), heads(cache, axis_order::head_time), rows,
+                     encoder.prepare(positions::range(count, start + from)));
       if (from + count < steps) return;
       tensor4<TestType> read(1, steps, 5, 64);
       for (index_t t = 0; t < steps; ++t)
@@ -119,8 +120,11 @@ TEMPLATE_TEST_CASE("one step of rows of different age equals each row's own", "[
 TEMPLATE_TEST_CASE("sinusoidal: decoding equals prefill", "[property]", float, double) {
   at_every_instruction_set([] {
     for (const index_t dim : {7, 30, 300}) {
-      const sinusoidal<TestType> encoder(
-          {.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::tensor2tensor, .start = 1, .odd_dim = odd_dim::zero_last});
+      const sinusoidal<TestType> encoder({.dim = dim,
+                                          .order = channel_order::interleaved,
+                                          .exponent_rule = exponent_rule::tensor2tensor,
+                                          .start = 1,
+                                          .odd_dim = odd_dim::zero_last});
       const auto x = random_tensor<tensor3<TestType>>(6, 1, steps, dim);
       auto whole = x;
       encoder.add(whole, positions::range(steps, start));
@@ -147,7 +151,8 @@ TEMPLATE_TEST_CASE("alibi: score rows of decoding equal those of prefill", "[pro
           in_every_partition([&](index_t from, index_t count) {
             const index_t keys = from + count;  // a step sees the keys so far
             tensor4<TestType> part = scores.slice(Eigen::array<index_t, 4>{0, 0, from, 0}, Eigen::array<index_t, 4>{1, 5, count, keys});
-            const tensor4<TestType> wanted = whole.slice(Eigen::array<index_t, 4>{0, 0, from, 0}, Eigen::array<index_t, 4>{1, 5, count, keys});
+            const tensor4<TestType> wanted =
+                whole.slice(Eigen::array<index_t, 4>{0, 0, from, 0}, Eigen::array<index_t, 4>{1, 5, count, keys});
             encoder.bias(part, {.queries = positions::range(count, first + from), .keys = positions::range(keys, first)}, pass);
             CHECK(reference::bit_difference(part, wanted) == "");
           });
@@ -170,5 +175,6 @@ TEST_CASE("alibi: keys in the pages of a cache get the bias of their positions",
   encoder.bias(paged, {.queries = in_order.queries, .keys = positions::ids(ids)}, {.causal = true});
   for (index_t h = 0; h < 2; ++h)
     for (index_t i = 0; i < 3; ++i)
-      for (index_t j = 0; j < 40; ++j) REQUIRE(reference::same_bits(paged(0, h, i, j), straight(0, h, i, ids[static_cast<std::size_t>(j)])));
+      for (index_t j = 0; j < 40; ++j)
+        REQUIRE(reference::same_bits(paged(0, h, i, j), straight(0, h, i, ids[static_cast<std::size_t>(j)])));
 }

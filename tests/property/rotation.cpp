@@ -90,5 +90,6 @@ TEST_CASE("both pairings turn the same pairs", "[property]") {
     return y;
   };
   const rope<float> halves({.pairing = pairing::halves, .dim = channels}), interleaved({.pairing = pairing::interleaved, .dim = channels});
-  for (const position p : a_few_positions) CHECK(reference::bit_difference(rotated(halves, to_halves(x), p), to_halves(rotated(interleaved, x, p))) == "");
+  for (const position p : a_few_positions)
+    CHECK(reference::bit_difference(rotated(halves, to_halves(x), p), to_halves(rotated(interleaved, x, p))) == "");
 }

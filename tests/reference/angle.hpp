@@ -17,7 +17,8 @@ struct cosine_and_sine {
 /// Of position times (high + low * 2^-64) * 2^-64 turn.
 inline cosine_and_sine angle(std::int64_t position, std::uint64_t high, std::uint64_t low) {
   // The product modulo one turn by schoolbook multiplication of 32-bit digits, least first.
-  const std::uint64_t magnitude = position < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(position) : static_cast<std::uint64_t>(position);
+  const std::uint64_t magnitude =
+      position < 0 ? std::uint64_t{0} - static_cast<std::uint64_t>(position) : static_cast<std::uint64_t>(position);
   const std::array<std::uint64_t, 4> fraction{low & 0xffffffffu, low >> 32, high & 0xffffffffu, high >> 32};
   const std::array<std::uint64_t, 2> factor{magnitude & 0xffffffffu, magnitude >> 32};
   std::array<std::uint64_t, 4> product{};

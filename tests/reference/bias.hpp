@@ -22,7 +22,8 @@ struct pair_of_positions {
 
 template <class S>
 std::optional<pair_of_positions> positions_of(const posenc::kernels::bias_call<S>& call, std::ptrdiff_t i, std::ptrdiff_t j) {
-  const pair_of_positions at{call.query_ids ? call.query_ids[i] : call.query_first + i, call.key_ids ? call.key_ids[j] : call.key_first + j};
+  const pair_of_positions at{call.query_ids ? call.query_ids[i] : call.query_first + i,
+                             call.key_ids ? call.key_ids[j] : call.key_first + j};
   if (at.query == posenc::kernels::absent || at.key == posenc::kernels::absent) return {};
   return at;
 }

@@ -26,7 +26,8 @@ std::vector<double> derivatives(std::span<double> values, auto&& f, double step)
 /// The sum of products.
 double dot(const auto& a, const auto& b) {
   double sum = 0;
-  for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(a.size()); ++i) sum += static_cast<double>(a.data()[i]) * static_cast<double>(b.data()[i]);
+  for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(a.size()); ++i)
+    sum += static_cast<double>(a.data()[i]) * static_cast<double>(b.data()[i]);
   return sum;
 }
 

@@ -27,7 +27,8 @@ void for_each_pair(const posenc::kernels::rotate_call<S>& call, auto&& turn) {
         for (index_t c = call.before + 2 * call.pairs; c < call.before + 2 * call.pairs + call.after; ++c) out[c] = in[c];
         for (index_t k = 0; k < call.pairs; ++k) {
           const index_t first = call.before + (call.interleaved ? 2 * k : k), second = first + (call.interleaved ? 1 : call.pairs);
-          const auto [a, other] = turn(in[first], in[second], times(table[k], call.cosine_factor), times(table[call.pairs + k], call.sine_factor));
+          const auto [a, other] =
+              turn(in[first], in[second], times(table[k], call.cosine_factor), times(table[call.pairs + k], call.sine_factor));
           out[first] = a, out[second] = other;
         }
       }

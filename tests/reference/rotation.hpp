@@ -15,7 +15,7 @@ struct rotary {
   double base = 10000, factor = 1;
 };
 
-/// The matrix that turns a row of channels at this position: factor times the rotation for channels offset to offset + dim, and the identity
+/// The matrix that turns a row of channels at this position: factor times the rotation for channels offset to offset + dim, the identity
 /// around them.
 inline Eigen::MatrixXd rotation(const rotary& rule, std::int64_t position) {
   Eigen::MatrixXd turn = Eigen::MatrixXd::Identity(rule.channels, rule.channels);

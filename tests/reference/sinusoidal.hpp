@@ -27,7 +27,8 @@ inline wave even_wave(order arranged, bool last_is_base, std::ptrdiff_t channels
   const std::ptrdiff_t half = channels / 2;
   const std::ptrdiff_t k = arranged == order::interleaved ? c / 2 : c % half;
   const bool first = arranged == order::interleaved ? c % 2 == 0 : c < half;
-  const long double step = last_is_base ? (half > 1 ? 1.0L / static_cast<long double>(half - 1) : 1.0L) : 2.0L / static_cast<long double>(channels);
+  const long double step =
+      last_is_base ? (half > 1 ? 1.0L / static_cast<long double>(half - 1) : 1.0L) : 2.0L / static_cast<long double>(channels);
   return {first != (arranged == order::cos_sin), static_cast<long double>(k) * step};
 }
 

@@ -45,8 +45,9 @@ std::vector<double> expected(const tensor4<S>& scores, const alibi<S>& encoder, 
     for (index_t h = 0; h < scores.dimension(1); ++h)
       for (index_t i = 0; i < scores.dimension(2); ++i)
         for (index_t j = 0; j < scores.dimension(3); ++j)
-          all.push_back(reference::biased(rule, static_cast<double>(scores(b, h, i, j)), static_cast<double>(encoder.slopes()[static_cast<std::size_t>(h)]),
-                                          maybe(at.queries(b, i)), maybe(at.keys(b, j))));
+          all.push_back(reference::biased(rule, static_cast<double>(scores(b, h, i, j)),
+                                          static_cast<double>(encoder.slopes()[static_cast<std::size_t>(h)]), maybe(at.queries(b, i)),
+                                          maybe(at.keys(b, j))));
   return all;
 }
 
@@ -56,11 +57,12 @@ constexpr double tolerance = 3 * 128 * std::numeric_limits<S>::epsilon() / 2;
 
 const attention_positions cases[] = {
     {.queries = positions::range(6), .keys = positions::range(6)},
-    {.queries = positions::range(3, 40), .keys = positions::range(43)},                           // behind a cache
-    {.queries = positions::offsets(std::array{5, 11}, 1), .keys = positions::range(12)},          // one step, sequences of different age
-    {.queries = positions::range(4), .keys = positions::ids(std::array{3, -7, 60, 0, 0, 2})},     // pages in any order
+    {.queries = positions::range(3, 40), .keys = positions::range(43)},                        // behind a cache
+    {.queries = positions::offsets(std::array{5, 11}, 1), .keys = positions::range(12)},       // one step, sequences of different age
+    {.queries = positions::range(4), .keys = positions::ids(std::array{3, -7, 60, 0, 0, 2})},  // pages in any order
     {.queries = positions::ids(std::array{0, 2, 1, 9}, 2), .keys = positions::offsets(std::array{-3, 0}, 5)},
-    {.queries = positions::ids(std::array<position, 3>{no_position, 0, 1}), .keys = positions::ids(std::array<position, 4>{no_position, 0, no_position, 1})},
+    {.queries = positions::ids(std::array<position, 3>{no_position, 0, 1}),
+     .keys = positions::ids(std::array<position, 4>{no_position, 0, no_position, 1})},
 };
 
 }  // namespace
@@ -102,12 +104,14 @@ TEST_CASE("alibi: a process with a part of the heads has that part of the slopes
 TEMPLATE_TEST_CASE("alibi adds slope times distance in every form, with a scale and a mask", "[alibi]", float, double) {
   for (const auto form : forms)
     for (const auto& at : cases)
-      for (const auto& pass : {score_pass{}, score_pass{.scale = 0.25}, score_pass{.causal = true}, score_pass{.scale = -2, .causal = true}}) {
+      for (const auto& pass :
+           {score_pass{}, score_pass{.scale = 0.25}, score_pass{.causal = true}, score_pass{.scale = -2, .causal = true}}) {
         const alibi<TestType> encoder({.heads = 6, .form = form, .reference = 2});
         const auto before = random_tensor<tensor4<TestType>>(1, 2, 6, at.queries.time(), at.keys.time());
         auto scores = before;
         encoder.bias(scores, at, pass);
-        INFO("form " << static_cast<int>(form) << ", scale " << pass.scale << (pass.causal ? ", causal, " : ", ") << at.queries.time() << " queries");
+        INFO("form " << static_cast<int>(form) << ", scale " << pass.scale << (pass.causal ? ", causal, " : ", ") << at.queries.time()
+                     << " queries");
         CHECK(reference::difference(scores, expected(before, encoder, rule_of(form, 2, pass), at), tolerance<TestType>) == "");
 
         tensor4<TestType> out(before.dimensions());
@@ -221,8 +225,9 @@ TEMPLATE_TEST_CASE("alibi has the same bits in every layout", "[alibi]", float, 
 TEMPLATE_TEST_CASE("alibi tiles have the bits of the whole", "[alibi]", float, double) {
   constexpr index_t queries = 9, keys = 70;
   for (const auto form : forms)
-    for (const auto& at : {attention_positions{positions::range(queries, 61), positions::range(keys)},
-                           attention_positions{positions::offsets(std::array{61, 3}, queries), positions::offsets(std::array{0, -5}, keys)}})
+    for (const auto& at :
+         {attention_positions{positions::range(queries, 61), positions::range(keys)},
+          attention_positions{positions::offsets(std::array{61, 3}, queries), positions::offsets(std::array{0, -5}, keys)}})
       for (const auto& pass : {score_pass{}, score_pass{.scale = 0.125, .causal = true}}) {
         const alibi<TestType> encoder({.heads = 3, .form = form, .reference = 69});
         auto whole = random_tensor<tensor4<TestType>>(6, 2, 3, queries, keys), tiled = whole;
@@ -231,7 +236,8 @@ TEMPLATE_TEST_CASE("alibi tiles have the bits of the whole", "[alibi]", float, d
           for (index_t h = 0; h < 3; ++h)
             for (index_t i = 0; i < queries; i += 4)
               for (index_t j = 0; j < keys; j += 32) {
-                const tensor_view<TestType, 2> tile(&tiled(b, h, i, j), {std::min<index_t>(4, queries - i), std::min<index_t>(32, keys - j)}, {keys, 1});
+                const tensor_view<TestType, 2> tile(&tiled(b, h, i, j),
+                                                    {std::min<index_t>(4, queries - i), std::min<index_t>(32, keys - j)}, {keys, 1});
                 encoder.bias_tile(tile, {.batch = b, .head = h, .query = i, .key = j}, at, pass);
               }
         CHECK(reference::bit_difference(tiled, whole) == "");
@@ -266,7 +272,8 @@ TEMPLATE_TEST_CASE("alibi takes slopes of the caller's own", "[alibi]", float, d
 TEMPLATE_TEST_CASE("alibi rounds huge distances once, the same for ranges and for ids", "[alibi]", float, double) {
   // Beyond 2^24 not every whole number is a float, beyond 2^53 not every one is a double.
   for (const auto form : forms)
-    for (const position far : {position{1} << 24, (position{1} << 25) + 1, position{1} << 53, (position{1} << 54) - 3, (position{1} << 62) - 40}) {
+    for (const position far :
+         {position{1} << 24, (position{1} << 25) + 1, position{1} << 53, (position{1} << 54) - 3, (position{1} << 62) - 40}) {
       const alibi<TestType> encoder({.heads = 2, .form = form, .reference = -3});
       for (const position query : {far, -far}) {
         const position key = -20;
@@ -281,7 +288,9 @@ TEMPLATE_TEST_CASE("alibi rounds huge distances once, the same for ranges and fo
         for (index_t i = 0; i < 3; ++i)
           for (index_t j = 0; j < 40; ++j) {
             const position ahead = key + j - query - i;
-            const position distance = form == alibi_form::key_only ? key + j + 3 : form == alibi_form::causal ? std::min<position>(ahead, 0) : -std::abs(ahead);
+            const position distance = form == alibi_form::key_only ? key + j + 3
+                                      : form == alibi_form::causal ? std::min<position>(ahead, 0)
+                                                                   : -std::abs(ahead);
             REQUIRE(from_range(0, 1, i, j) == static_cast<TestType>(distance) / TestType(256));  // a slope that is a power of two
           }
       }
@@ -309,9 +318,11 @@ TEST_CASE("alibi: bias_backward is the derivative of bias", "[alibi]") {
         gradients.spans()[0][1] = 100;  // it is added to
         encoder.bias_backward(d_scores, at, gradients.spans(), pass);
         gradients.spans()[0][1] -= 100;
-        INFO("form " << static_cast<int>(form) << ", scale " << pass.scale << ", " << at.queries.time() << " queries, " << at.keys.time() << " keys");
+        INFO("form " << static_cast<int>(form) << ", scale " << pass.scale << ", " << at.queries.time() << " queries, " << at.keys.time()
+                     << " keys");
         CHECK(reference::difference(gradients.spans()[0], reference::derivatives(slopes, loss, 0.5), 1e-10) == "");
-        CHECK(reference::difference(d_scores, reference::derivatives({scores.data(), static_cast<std::size_t>(scores.size())}, loss, 0.5), 1e-10) == "");
+        CHECK(reference::difference(d_scores, reference::derivatives({scores.data(), static_cast<std::size_t>(scores.size())}, loss, 0.5),
+                                    1e-10) == "");
       }
 }
 
@@ -373,7 +384,9 @@ TEST_CASE("alibi: encoders are equal where slopes, form and reference are", "[al
 }
 
 TEST_CASE("alibi refuses options that make no slopes", "[alibi][errors]") {
-  const auto refused = [](const std::string& text, const alibi_options& options) { reference::refuses("[alibi] " + text, [&] { alibi<float>{options}; }); };
+  const auto refused = [](const std::string& text, const alibi_options& options) {
+    reference::refuses("[alibi] " + text, [&] { alibi<float>{options}; });
+  };
   constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
   constexpr auto form = alibi_form::causal;
   refused("heads must be positive but got 0", {.heads = 0, .form = form});
@@ -407,10 +420,15 @@ TEST_CASE("alibi refuses tensors that do not fit, before it writes", "[alibi][er
 
   reference::refuses(others, "[alibi] heads must match the slopes but got 2 and 3", [&] { encoder.bias(others, at); });
   refused(" queries] time must match the positions but got 3 and 2", [&] { encoder.bias(scores, with(positions::range(2), at.keys)); });
-  refused(" queries] batch must match the positions but got 2 and 1", [&] { encoder.bias(scores, with(positions::offsets(std::array{1}, 3), at.keys)); });
+  refused(" queries] batch must match the positions but got 2 and 1",
+          [&] { encoder.bias(scores, with(positions::offsets(std::array{1}, 3), at.keys)); });
   refused(" keys] time must match the positions but got 4 and 5", [&] { encoder.bias(scores, with(at.queries, positions::range(5))); });
-  refused(" keys] batch must match the positions but got 2 and 3", [&] { encoder.bias(scores, with(at.queries, positions::offsets(std::array{1, 2, 3}, 4))); });
-  refused("] the last axis must be contiguous but got 2", [&] { encoder.bias(tensor_view<float, 4>(scores.data(), {1, 2, 3, 4}, {24, 24, 8, 2}), at); });
+  refused(" keys] batch must match the positions but got 2 and 3", [&] {
+    encoder.bias(scores, with(at.queries, positions::offsets(std::array{1, 2, 3}, 4)));
+  });
+  refused("] the last axis must be contiguous but got 2", [&] {
+    encoder.bias(tensor_view<float, 4>(scores.data(), {1, 2, 3, 4}, {24, 24, 8, 2}), at);
+  });
   refused("] the elements of an output must be distinct, with strides that nest but got [0, 12, 4, 1]",
           [&] { encoder.bias(tensor_view<float, 4>(scores.data(), {2, 2, 3, 4}, {0, 12, 4, 1}), at); });
   refused("] the output must have the input's shape but got [2, 3, 3, 4] and [2, 2, 3, 4]", [&] { encoder.bias(others, scores, at); });
@@ -440,9 +458,12 @@ TEST_CASE("alibi refuses tiles and gradients that do not fit, before it writes",
   std::array<float, 1> few{3};
   const std::array<std::span<float>, 1> good{values}, small{few};
   const std::array<std::span<float>, 2> many{values, values};
-  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 0", [&] { encoder.bias_backward(d_scores, at, {}); });
-  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 1", [&] { encoder.bias_backward(d_scores, at, small); });
-  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 2", [&] { encoder.bias_backward(d_scores, at, many); });
+  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 0",
+                     [&] { encoder.bias_backward(d_scores, at, {}); });
+  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 1",
+                     [&] { encoder.bias_backward(d_scores, at, small); });
+  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 2",
+                     [&] { encoder.bias_backward(d_scores, at, many); });
   reference::refuses(d_scores, "[alibi queries] time must match the positions but got 5 and 4",
                      [&] { encoder.bias_backward(d_scores, {.queries = positions::range(4), .keys = positions::range(6)}, good); });
   CHECK(values == std::array<float, 2>{1, 2});

@@ -84,7 +84,8 @@ TEMPLATE_TEST_CASE("rope multiplies each token by its rotation matrix", "[rope]"
       for (const double base : {10000.0, 500000.0}) {
         INFO((pairs == pairing::halves ? "halves" : "interleaved") << ", " << dim << " of " << channels << " channels from " << offset);
         const rope<TestType> encoder({.pairing = pairs, .dim = dim, .offset = offset, .base = base});
-        const reference::rotary rule{.interleaved = pairs == pairing::interleaved, .channels = channels, .dim = dim, .offset = offset, .base = base};
+        const reference::rotary rule{
+            .interleaved = pairs == pairing::interleaved, .channels = channels, .dim = dim, .offset = offset, .base = base};
         auto q = random_tensor<tensor4<TestType>>(1, 2, 4, 3, channels);
         const auto before = elements(heads(q, time_head));
         const auto at = positions::ids(std::array{0, 1, 17, -3, 250, 2, 2, -250}, 2);
@@ -314,7 +315,8 @@ TEST_CASE("rope: angles add exactly, so that a shift loses nothing but roundings
   const frequencies& speeds = encoder.inspect();
   for (index_t k = 0; k < speeds.count(); ++k)
     for (const position p : {0, 1, -77, 131'071, 2'000'000'000})
-      for (const position d : {-5, 1, 1'000'000}) REQUIRE(float_phase(p + d, speeds[k]) == float_phase(p, speeds[k]) + float_phase(d, speeds[k]));
+      for (const position d : {-5, 1, 1'000'000})
+        REQUIRE(float_phase(p + d, speeds[k]) == float_phase(p, speeds[k]) + float_phase(d, speeds[k]));
 }
 
 TEST_CASE("rope: queries and keys at the same positions share one table", "[rope]") {
@@ -389,7 +391,9 @@ TEST_CASE("rope: encoders are equal where their options are", "[rope]") {
 }
 
 TEST_CASE("rope refuses options that make no rotation", "[rope][errors]") {
-  const auto refused = [](const std::string& text, const rope_options& options) { reference::refuses("[rope] " + text, [&] { rope<float>{options}; }); };
+  const auto refused = [](const std::string& text, const rope_options& options) {
+    reference::refuses("[rope] " + text, [&] { rope<float>{options}; });
+  };
   constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
   refused("dim must be positive but got 0", {.pairing = pairing::halves, .dim = 0});
   refused("dim must be positive but got -2", {.pairing = pairing::halves, .dim = -2});
@@ -412,7 +416,8 @@ TEST_CASE("rope refuses tensors that do not fit, before it writes", "[rope][erro
   const auto refused = [&](const std::string& text, auto&& act) { reference::refuses(x, "[rope] " + text, act); };
 
   auto narrow = random_tensor<tensor4<float>>(18, 2, 3, 2, 5);
-  reference::refuses(narrow, "[rope] offset + dim must not exceed the channels but got 5 and 2 and 4", [&] { encoder.rotate(heads(narrow, time_head), table); });
+  reference::refuses(narrow, "[rope] offset + dim must not exceed the channels but got 5 and 2 and 4",
+                     [&] { encoder.rotate(heads(narrow, time_head), table); });
   refused("the table must be of dim / 2 pairs but got 2 and 3", [&] { encoder.rotate(view, wide.prepare(positions::range(3))); });
   refused("time must match the table but got 3 and 4", [&] { encoder.rotate(view, long_table); });
   refused("time must match the table but got 3 and 4", [&] { encoder.inverse(view, long_table); });
@@ -420,7 +425,8 @@ TEST_CASE("rope refuses tensors that do not fit, before it writes", "[rope][erro
   refused("time must match the table but got 3 and 2", [&] { encoder.shift(view, positions::range(2)); });
   refused("batch must match the table but got 2 and 3", [&] { encoder.rotate(view, three_rows); });
   refused("a shift must be a number of positions but got no_position", [&] { encoder.shift(view, no_position); });
-  reference::refuses(x, "[positions] ids must lie in [-2^62, 2^62] but got 4611686018427387905", [&] { encoder.shift(view, (position{1} << 62) + 1); });
+  reference::refuses(x, "[positions] ids must lie in [-2^62, 2^62] but got 4611686018427387905",
+                     [&] { encoder.shift(view, (position{1} << 62) + 1); });
 
   refused("the last axis must be contiguous but got 2", [&] {
     encoder.rotate(head_view<float>(tensor_view<float, 4>(x.data(), {1, 3, 1, 6}, {36, 12, 12, 2})), table);
@@ -451,8 +457,9 @@ TEST_CASE("rope refuses outputs and rows that do not fit, before it writes", "[r
   refused("there must be one destination row per token but got 6 and 3", few);
   refused("destination rows must lie inside the output but got 8 and 8", far);
   refused("destination rows must lie inside the output but got 8 and -2", negative);
-  reference::refuses(two, "[rope] the cache must be [1, slot, head, channel] with the input's heads and channels but got [2, 8, 2, 4] and [2, 3, 2, 4]",
-                     [&] { encoder.rotate(heads(in, time_head), heads(two, time_head), good, table); });
+  reference::refuses(
+      two, "[rope] the cache must be [1, slot, head, channel] with the input's heads and channels but got [2, 8, 2, 4] and [2, 3, 2, 4]",
+      [&] { encoder.rotate(heads(in, time_head), heads(two, time_head), good, table); });
 
   // Within one cache a token would be read after another one was written over it.
   const auto moved = encoder.prepare(positions::range(8));

@@ -58,7 +58,8 @@ std::vector<double> expected(const sinusoidal_options& options, index_t batch, c
     for (index_t t = 0; t < at.time(); ++t)
       for (index_t c = 0; c < options.dim; ++c) {
         const auto wave = wave_of(options, c);
-        all.push_back(wave && at(b, t) != no_position ? reference::sinusoid(*wave, at(b, t) + options.start, options.base, options.scale) : 0);
+        all.push_back(wave && at(b, t) != no_position ? reference::sinusoid(*wave, at(b, t) + options.start, options.base, options.scale)
+                                                      : 0);
       }
   return all;
 }
@@ -70,9 +71,10 @@ double tolerance(double scale) {
 }
 
 std::string text(const sinusoidal_options& options) {
-  return "dim " + std::to_string(options.dim) + ", order " + std::to_string(static_cast<int>(static_cast<channel_order>(options.order))) + ", rule " +
-         std::to_string(static_cast<int>(static_cast<exponent_rule>(options.exponent_rule))) + ", odd_dim " + std::to_string(static_cast<int>(options.odd_dim)) +
-         ", scale " + std::to_string(options.scale) + ", start " + std::to_string(options.start);
+  return "dim " + std::to_string(options.dim) + ", order " + std::to_string(static_cast<int>(static_cast<channel_order>(options.order))) +
+         ", rule " + std::to_string(static_cast<int>(static_cast<exponent_rule>(options.exponent_rule))) + ", odd_dim " +
+         std::to_string(static_cast<int>(options.odd_dim)) + ", scale " + std::to_string(options.scale) + ", start " +
+         std::to_string(options.start);
 }
 
 template <class S>
@@ -98,7 +100,8 @@ TEMPLATE_TEST_CASE("sinusoidal codes follow the formula in every order, by both 
       for (const auto rule : rules) {
         check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule});
         check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule, .base = 100, .start = 1, .scale = 0.5});
-        check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule, .start = -60, .scale = -1.3, .odd_dim = odd_dim::zero_last});
+        check_codes<TestType>(
+            {.dim = dim, .order = order, .exponent_rule = rule, .start = -60, .scale = -1.3, .odd_dim = odd_dim::zero_last});
       }
 }
 
@@ -131,14 +134,16 @@ TEST_CASE("sinusoidal codes of one channel", "[sinusoidal]") {
   tensor2<double> code(1, 1);
   const auto encoded = [&](channel_order order, odd_dim policy) {
     code.setConstant(9);
-    sinusoidal<double>({.dim = 1, .order = order, .exponent_rule = exponent_rule::vaswani, .odd_dim = policy}).encode(positions::range(1, 2), code);
+    sinusoidal<double>({.dim = 1, .order = order, .exponent_rule = exponent_rule::vaswani, .odd_dim = policy})
+        .encode(positions::range(1, 2), code);
     return code(0, 0);
   };
   CHECK(std::abs(encoded(channel_order::interleaved, odd_dim::drop_last) - std::sin(2.0)) < 3e-16);
   CHECK(std::abs(encoded(channel_order::cos_sin, odd_dim::drop_last) - std::cos(2.0)) < 3e-16);
   CHECK(std::abs(encoded(channel_order::sin_cos, odd_dim::round_up) - std::sin(2.0)) < 3e-16);
   CHECK(encoded(channel_order::interleaved, odd_dim::zero_last) == 0);
-  const sinusoidal<double> nothing({.dim = 1, .order = channel_order::interleaved, .exponent_rule = exponent_rule::tensor2tensor, .odd_dim = odd_dim::zero_last});
+  const sinusoidal<double> nothing(
+      {.dim = 1, .order = channel_order::interleaved, .exponent_rule = exponent_rule::tensor2tensor, .odd_dim = odd_dim::zero_last});
   CHECK(nothing.inspect().count() == 0);
   code.setConstant(4);
   nothing.add(code, positions::range(1, 2));
@@ -170,7 +175,8 @@ TEMPLATE_TEST_CASE("sinusoidal add adds the code that encode writes", "[sinusoid
       std::vector<position> starts, ids;
       for (index_t b = 0; b < batch; ++b) starts.push_back(1000 * b - 7);
       for (index_t n = 0; n < batch * time; ++n) ids.push_back(n % 11 == 5 ? no_position : (n * 7919) % 10007 - 5000);
-      for (const auto& at : {positions::range(time, 17), positions::offsets(starts, time), positions::ids(ids, batch), positions::ids(std::span(ids).first(static_cast<std::size_t>(time)))}) {
+      for (const auto& at : {positions::range(time, 17), positions::offsets(starts, time), positions::ids(ids, batch),
+                             positions::ids(std::span(ids).first(static_cast<std::size_t>(time)))}) {
         const auto x = random_tensor<tensor3<TestType>>(1, batch, time, dim);
         tensor3<TestType> code(batch, time, dim), in_place = x, out(batch, time, dim);
         encoder.encode(at, code);
@@ -264,7 +270,8 @@ TEST_CASE("sinusoidal positions with a start reach beyond the ends of positions"
   constexpr position far = position{1} << 62, most = position{1} << 61;
   for (const position p : {far, -far})
     for (const position start : {most, -most}) {
-      const sinusoidal<double> encoder({.dim = 4, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani, .start = start});
+      const sinusoidal<double> encoder(
+          {.dim = 4, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani, .start = start});
       tensor2<double> code(1, 4);
       encoder.encode(positions::ids(std::array{p}), code);
       for (index_t k = 0; k < 2; ++k) {
@@ -323,7 +330,8 @@ TEST_CASE("sinusoidal refuses options that make no code", "[sinusoidal][errors]"
   refused("dim must be even but got 7", [](auto& o) { o.dim = 7; });
   refused("base must be positive and finite but got 0", [](auto& o) { o.base = 0; });
   refused("base must be positive and finite but got nan", [](auto& o) { o.base = nan; });
-  refused("base must be positive and finite but got inf", [](auto& o) { o.base = infinity, o.exponent_rule = exponent_rule::tensor2tensor; });
+  refused("base must be positive and finite but got inf",
+          [](auto& o) { o.base = infinity, o.exponent_rule = exponent_rule::tensor2tensor; });
   refused("scale must be finite but got nan", [](auto& o) { o.scale = nan; });
   refused("scale must be finite but got -inf", [](auto& o) { o.scale = -infinity; });
   refused("start must lie in [-2^61, 2^61] but got 2305843009213693953", [](auto& o) { o.start = (position{1} << 61) + 1; });
@@ -342,7 +350,9 @@ TEST_CASE("sinusoidal refuses tensors that do not fit, before it writes", "[sinu
   refused(x, "time must match the positions but got 3 and 4", [&] { encoder.encode(positions::range(4), x); });
   refused(x, "batch must match the positions but got 2 and 1", [&] { encoder.add(x, positions::offsets(std::array{5}, 3)); });
   refused(narrow, "the output must have the input's shape but got [2, 3, 6] and [2, 3, 4]", [&] { encoder.add(x, narrow, at); });
-  refused(x, "the last axis must be contiguous but got 2", [&] { encoder.add(tensor_view<float, 3>(x.data(), {1, 3, 6}, {36, 12, 2}), at); });
+  refused(x, "the last axis must be contiguous but got 2", [&] {
+    encoder.add(tensor_view<float, 3>(x.data(), {1, 3, 6}, {36, 12, 2}), at);
+  });
   refused(x, "the elements of an output must be distinct, with strides that nest but got [0, 6, 1]",
           [&] { encoder.add(tensor_view<float, 3>(x.data(), {2, 3, 6}, {0, 6, 1}), at); });
   refused(x, "the elements of an output must be distinct, with strides that nest but got [0, 6, 1]",
@@ -350,7 +360,8 @@ TEST_CASE("sinusoidal refuses tensors that do not fit, before it writes", "[sinu
 
   auto both = random_tensor<tensor3<float>>(10, 3, 3, 6);
   const auto rows_from = [&](index_t row) { return tensor_view<float, 3>(both.data() + 18 * row, {2, 3, 6}); };
-  refused(both, "input and output must be one view or not overlap but got [2, 3, 6] and [2, 3, 6]", [&] { encoder.add(rows_from(0), rows_from(1), at); });
+  refused(both, "input and output must be one view or not overlap but got [2, 3, 6] and [2, 3, 6]",
+          [&] { encoder.add(rows_from(0), rows_from(1), at); });
 
   auto out = random_tensor<tensor2<float>>(11, 8, 6), thin = random_tensor<tensor2<float>>(12, 8, 4);
   const std::vector<index_t> good{0, 1, 2, 3, 4, 5}, few{0, 1}, far{0, 1, 2, 3, 4, 8}, negative{0, 1, 2, 3, 4, -2};
@@ -360,5 +371,7 @@ TEST_CASE("sinusoidal refuses tensors that do not fit, before it writes", "[sinu
   refused(out, "destination rows must lie inside the output but got 8 and -2", [&] { encoder.add(x, out, negative, at); });
   // Within one tensor a token would be read after another one was written over it.
   auto one = random_tensor<tensor2<float>>(13, 3, 6);
-  refused(one, "the input must not overlap the rows but got [1, 3, 6] and [1, 3, 6]", [&] { encoder.add(one, one, std::array<index_t, 3>{1, 2, 0}, at); });
+  refused(one, "the input must not overlap the rows but got [1, 3, 6] and [1, 3, 6]", [&] {
+    encoder.add(one, one, std::array<index_t, 3>{1, 2, 0}, at);
+  });
 }

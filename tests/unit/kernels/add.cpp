@@ -70,9 +70,9 @@ TEMPLATE_TEST_CASE("the add kernel adds a code to every token and touches nothin
 
 TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][add]", float, double) {
   using limits = std::numeric_limits<TestType>;
-  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), -limits::denorm_min(),
-                                       limits::min(),       limits::max(),      -limits::max(),      TestType(0),          -TestType(0),
-                                       TestType(1),         limits::epsilon()};
+  const std::vector<TestType> specials{limits::quiet_NaN(),   limits::infinity(), -limits::infinity(), limits::denorm_min(),
+                                       -limits::denorm_min(), limits::min(),      limits::max(),       -limits::max(),
+                                       TestType(0),           -TestType(0),       TestType(1),         limits::epsilon()};
   at_every_instruction_set([&] {
     for (const TestType code : specials) {  // beside every other one, in every lane of a vector and in the tail
       std::vector<TestType> in;

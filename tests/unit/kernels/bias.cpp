@@ -53,7 +53,11 @@ struct problem {
   static constexpr index_t heads = 3, queries = 3, shift = 1;
 
   problem(const place& around, index_t number_of_keys, ids kind, distance which, bool is_causal)
-      : start(around), keys(number_of_keys), form(which), causal(is_causal), scores(random_vector<S>(5, shift + heads * queries * (keys + 2) + 4)) {
+      : start(around),
+        keys(number_of_keys),
+        form(which),
+        causal(is_causal),
+        scores(random_vector<S>(5, shift + heads * queries * (keys + 2) + 4)) {
     if (kind == ids::none) return;
     for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 7 == 3 ? absent : around.key + j);
     if (kind == ids::both)
@@ -66,7 +70,8 @@ struct problem {
             .scale = scale, .causal = causal};
   }
   std::string text() const {
-    return std::string(start.name) + ", form " + std::to_string(static_cast<int>(form)) + (causal ? ", causal, " : ", ") + std::to_string(keys) + " keys";
+    return std::string(start.name) + ", form " + std::to_string(static_cast<int>(form)) + (causal ? ", causal, " : ", ") +
+           std::to_string(keys) + " keys";
   }
 
   place start;

@@ -68,7 +68,8 @@ TEST_CASE("the reference angle is right where it is known", "[kernels][phase]") 
   constexpr std::uint64_t third = 0x5555555555555555u;
   CHECK(reference::angle(3, third, third).cosine == 1);
   CHECK(std::abs(reference::angle(3, third, third).sine) < 1e-37L);
-  CHECK(std::abs(reference::angle(1'000'000'000'000'000'000, third, third).cosine + 0.5L) < 1e-18L + 1e-16L * (sizeof(long double) == sizeof(double)));
+  CHECK(std::abs(reference::angle(1'000'000'000'000'000'000, third, third).cosine + 0.5L) <
+        1e-18L + 1e-16L * (sizeof(long double) == sizeof(double)));
 }
 
 TEMPLATE_TEST_CASE("the phase kernel is as accurate as it promises", "[kernels][phase]", float, double) {
@@ -76,7 +77,8 @@ TEMPLATE_TEST_CASE("the phase kernel is as accurate as it promises", "[kernels][
   random_numbers random(12);
   for (int n = 0; n < 300; ++n) ids.push_back(random.integer(-promised, promised));
   auto words = random_frequencies(60);
-  for (const std::uint64_t exact : {std::uint64_t{0}, std::uint64_t{1} << 61, std::uint64_t{1} << 62, std::uint64_t{1} << 63, ~std::uint64_t{0}})
+  for (const std::uint64_t exact :
+       {std::uint64_t{0}, std::uint64_t{1} << 61, std::uint64_t{1} << 62, std::uint64_t{1} << 63, ~std::uint64_t{0}})
     words.insert(words.begin() + 3, exact), words.push_back(~exact);  // on and beside multiples of an eighth of a turn
   at_every_instruction_set([&] {
     CHECK(worst_error<TestType>(ids, words, 1) <= contract<TestType>);
@@ -89,10 +91,13 @@ TEMPLATE_TEST_CASE("the phase kernel is as accurate as it promises", "[kernels][
 TEST_CASE("the phase kernel for doubles reads the low words", "[kernels][phase]") {
   // 2^31 positions of half a high word's last bit: 2^-34 turn that the high word alone does not see.
   const std::vector<std::uint64_t> words{std::uint64_t{1} << 61, std::uint64_t{1} << 63};
-  at_every_instruction_set([&] { CHECK(worst_error<double>({promised, -promised, promised + 1, 1 - promised}, words, 1) <= contract<double>); });
+  at_every_instruction_set([&] {
+    CHECK(worst_error<double>({promised, -promised, promised + 1, 1 - promised}, words, 1) <= contract<double>);
+  });
 }
 
-TEMPLATE_TEST_CASE("the phase kernel writes the same row whichever way it is asked for, and nothing else", "[kernels][phase]", float, double) {
+TEMPLATE_TEST_CASE("the phase kernel writes the same row whichever way it is asked for, and nothing else", "[kernels][phase]", float,
+                   double) {
   const auto at = [](index_t i) { return static_cast<std::size_t>(i); };
   at_every_instruction_set([&] {
     for (index_t pairs = 1; pairs <= 33; ++pairs) {
@@ -126,7 +131,8 @@ TEMPLATE_TEST_CASE("the phase kernel writes the same row whichever way it is ask
               expected[at(channel + order.cosine)] = alone[at(2 * (r * pairs + k))];
               expected[at(channel + order.sine)] = alone[at(2 * (r * pairs + k) + 1)];
             }
-          INFO(pairs << " pairs, " << (order.interleaved ? "interleaved" : "apart") << ", cosines at " << order.cosine << (from ? ", ids" : ", range"));
+          INFO(pairs << " pairs, " << (order.interleaved ? "interleaved" : "apart") << ", cosines at " << order.cosine
+                     << (from ? ", ids" : ", range"));
           CHECK(reference::bit_difference(got, expected) == "");
         }
     }

@@ -133,10 +133,11 @@ TEMPLATE_TEST_CASE("the rotate kernel copies other channels bit for bit", "[kern
   });
 }
 
-TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][rotate]", float, double) {
+TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][rotate]", float,
+                   double) {
   using limits = std::numeric_limits<TestType>;
-  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(), limits::max(),
-                                       TestType(0),         -TestType(0),       TestType(1),         TestType(-3)};
+  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(),
+                                       limits::max(),       TestType(0),        -TestType(0),        TestType(1),          TestType(-3)};
   at_every_instruction_set([&] {
     for (const bool interleaved : {false, true})
       for (const index_t pairs : {1, 3, 16, 21, 64})

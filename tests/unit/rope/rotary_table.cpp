@@ -121,7 +121,8 @@ TEMPLATE_TEST_CASE("a rotary table copies caches of either width", "[rope][rotar
     CHECK(!picked.turns(0, 2));
     for (index_t b = 0; b < 2; ++b)
       for (index_t t = 0; t < 3; ++t)
-        CHECK(reference::bit_difference(row(picked, b, t), at(b, t) == no_position ? std::vector<TestType>{1, 1, 1, 0, 0, 0} : given.row(at(b, t))) == "");
+        CHECK(reference::bit_difference(row(picked, b, t),
+                                        at(b, t) == no_position ? std::vector<TestType>{1, 1, 1, 0, 0, 0} : given.row(at(b, t))) == "");
   }
 }
 
@@ -147,7 +148,8 @@ TEST_CASE("a rotary table copies caches of every layout and scalar", "[rope][rot
   const matrix<double> wide_c = given.cosines.cast<double>(), wide_s = given.sines.cast<double>();
   const auto narrowed = rotary_table<float>::from_caches(6, pairing::halves, wide_c, wide_s);
   CHECK(reference::bit_difference(row(narrowed, 0, 3), given.row(3)) == "");
-  const Eigen::Tensor<Eigen::bfloat16, 2, Eigen::RowMajor> half_c = given.cosines.cast<Eigen::bfloat16>(), half_s = given.sines.cast<Eigen::bfloat16>();
+  const Eigen::Tensor<Eigen::bfloat16, 2, Eigen::RowMajor> half_c = given.cosines.cast<Eigen::bfloat16>(),
+                                                           half_s = given.sines.cast<Eigen::bfloat16>();
   const auto widened = rotary_table<float>::from_caches(6, pairing::halves, half_c, half_s);
   CHECK(widened.row(0, 0)[1] == static_cast<float>(half_c(0, 1)));
 }
@@ -174,7 +176,8 @@ TEST_CASE("rope undoes a rotation by caches, whose factor it is told", "[rope][r
   matrix<double> cosines(4, 3), sines(4, 3);
   for (index_t t = 0; t < 4; ++t)
     for (index_t k = 0; k < 3; ++k) cosines(t, k) = 1.3 * plain.row(0, t)[k], sines(t, k) = 1.3 * plain.row(0, t)[3 + k];
-  const auto table = rotary_table<double>::from_caches(6, pairing::halves, cosines, sines, positions::ids(std::array<position, 3>{3, no_position, 0}), 1.3);
+  const auto table = rotary_table<double>::from_caches(6, pairing::halves, cosines, sines,
+                                                       positions::ids(std::array<position, 3>{3, no_position, 0}), 1.3);
   const auto before = random_tensor<Eigen::Tensor<double, 4, Eigen::RowMajor>>(4, 1, 3, 2, 6);
   auto x = before;
   encoder.rotate(heads(x, axis_order::time_head), table);
