@@ -5,6 +5,7 @@
 #include <posenc/concepts.hpp>      // bias_encoder, score_pass
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>         // require
+#include <posenc/executor.hpp>
 #include <posenc/gradients.hpp>     // parameter, gradient_spans
 #include <posenc/kernels/bias.hpp>  // every loop over keys lives there
 #include <posenc/positions.hpp>
@@ -109,26 +110,28 @@ class alibi {
   /// scores += bias, in place; a `score_pass` scales before and masks after it.
   template <writable_tensor T>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
-  void bias(T&& scores, const attention_positions& at, const score_pass& pass = {}) const {
+  void bias(T&& scores, const attention_positions& at, const score_pass& pass, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
     check(s, at);
-    for_each_row(s, at, pass, [](const auto& call, index_t) { kernels::bias(call); });
+    pass_over<element_t<T>>(s, s, at, pass, run);
+  }
+  template <writable_tensor T>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
+  void bias(T&& scores, const attention_positions& at, const executor& run = {}) const {
+    bias(scores, at, score_pass{}, run);
   }
 
   /// The same from `in` to `out`. They may be one tensor, but not overlap in part.
   template <readable_tensor In, writable_tensor Out>
     requires(rank_of<In> == 4 && rank_of<Out> == 4 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
-  void bias(const In& in, Out&& out, const attention_positions& at, const score_pass& pass = {}) const {
+  void bias(const In& in, Out&& out, const attention_positions& at, const score_pass& pass = {}, const executor& run = {}) const {
     const score_view<const element_t<Out>> from = in;
     const score_view<element_t<Out>> to = out;
     require(from.extents() == to.extents(), name(), "the output must have the input's shape", from.extents(), to.extents());
     check(to, at);
     require_rows(name(), from);
     require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
-    for_each_row(to, at, pass, [&](auto call, index_t b) {
-      call.in = kernel_pointer(from.data()) + b * from.stride(0), call.in_head = from.stride(1), call.in_query = from.stride(2);
-      kernels::bias(call);
-    });
+    pass_over<element_t<Out>>(from, to, at, pass, run);
   }
 
   /// Where a tile lies in the whole: for fused attention, which never holds more of the scores.
@@ -146,21 +149,35 @@ class alibi {
     require_output(name(), s);
     const attention_positions part{at.queries.slice(place.query, s.extent(0)), at.keys.slice(place.key, s.extent(1))};
     if (s.empty()) return;
-    kernels::bias(row_call(s.data(), 1, s.extent(0), s.extent(1), 0, s.stride(0), slopes_.data() + place.head, part, place.batch, pass));
+    kernels::bias(call_of(s.data(), 1, s.extent(0), s.extent(1), 0, s.stride(0), place.head, part.queries.row(place.batch),
+                          part.keys.row(place.batch), pass));
   }
 
   /// The gradient of `bias`: adds to d_parameters[0], the slopes; d_scores becomes the gradient of the scores that came in, which differs
   /// only where a `score_pass` scaled or masked. Sums are formed in double, in an order that depends on shapes alone.
   template <writable_tensor T>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
-  void bias_backward(T&& d_scores, const attention_positions& at, gradient_spans<S> d_parameters, const score_pass& pass = {}) const {
+  void bias_backward(T&& d_scores, const attention_positions& at, gradient_spans<S> d_parameters, const score_pass& pass,
+                     const executor& run = {}) const {
     const score_view<element_t<T>> d = d_scores;
     check(d, at);
     require(d_parameters.size() == 1 && d_parameters[0].size() == slopes_.size(), name(), "there must be one gradient span with a value per head",
             slopes_.size(), d_parameters.size());
+    if (d.empty()) return;
     std::vector<double> sums(slopes_.size());
-    for_each_row(d, at, pass, [&]<class K>(const kernels::bias_call<K>& call, index_t) { kernels::bias_backward<K>({call, sums.data()}); });
+    // By heads alone: the order of a sum must not depend on the threads.
+    const double cost = 4 * detail::nanoseconds_per_value<element_t<T>> * static_cast<double>(d.extent(0) * heads()) *
+                        static_cast<double>(d.extent(2) * d.extent(3));
+    run.split(heads(), run.parts(heads(), cost), [&](index_t, index_t from, index_t to) {
+      for (index_t b = 0; b < d.extent(0); ++b)
+        kernels::bias_backward<kernel_scalar<element_t<T>>>({row_call(d, at, pass, b, from, to - from, 0, d.extent(2)), sums.data() + from});
+    });
     for (std::size_t h = 0; h < sums.size(); ++h) d_parameters[0][h] += static_cast<S>(sums[h]);
+  }
+  template <writable_tensor T>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
+  void bias_backward(T&& d_scores, const attention_positions& at, gradient_spans<S> d_parameters, const executor& run = {}) const {
+    bias_backward(d_scores, at, d_parameters, score_pass{}, run);
   }
   std::vector<parameter<S>> parameters() { return {{"slopes", slopes_, {heads()}}}; }
 
@@ -181,21 +198,40 @@ class alibi {
     require_output(name(), scores);
   }
   template <class T>
-  kernels::bias_call<kernel_scalar<T>> row_call(T* scores, index_t head_count, index_t queries, index_t keys, index_t head_stride, index_t query_stride,
-                                 const S* slopes, const attention_positions& at, index_t b, const score_pass& pass) const {
-    const position_row query_ids = at.queries.row(b), key_ids = at.keys.row(b);
+  kernels::bias_call<kernel_scalar<T>> call_of(T* scores, index_t head_count, index_t queries, index_t keys, index_t head_stride,
+                                               index_t query_stride, index_t head, position_row query_ids, position_row key_ids,
+                                               const score_pass& pass) const {
     const auto distance = form_ == alibi_form::causal      ? kernels::distance::causal
                           : form_ == alibi_form::symmetric ? kernels::distance::symmetric
                                                            : kernels::distance::key;
-    return {.scores = kernel_pointer(scores), .heads = head_count, .queries = queries, .keys = keys, .head = head_stride, .query = query_stride, .slopes = slopes,
-            .query_ids = query_ids.ids, .query_first = query_ids.first, .key_ids = key_ids.ids, .key_first = key_ids.first,
-            .distance = distance, .reference = reference_, .scale = static_cast<S>(pass.scale), .causal = pass.causal};
+    return {.scores = kernel_pointer(scores), .heads = head_count, .queries = queries, .keys = keys, .head = head_stride, .query = query_stride,
+            .slopes = slopes_.data() + head, .query_ids = query_ids.ids, .query_first = query_ids.first, .key_ids = key_ids.ids,
+            .key_first = key_ids.first, .distance = distance, .reference = reference_, .scale = static_cast<S>(pass.scale), .causal = pass.causal};
   }
+  /// Some heads and queries of batch row b.
   template <class T>
-  void for_each_row(const score_view<T>& s, const attention_positions& at, const score_pass& pass, auto&& act) const {
-    if (s.empty()) return;
-    for (index_t b = 0; b < s.extent(0); ++b)
-      act(row_call(s.data() + b * s.stride(0), s.extent(1), s.extent(2), s.extent(3), s.stride(1), s.stride(2), slopes_.data(), at, b, pass), b);
+  kernels::bias_call<kernel_scalar<T>> row_call(const score_view<T>& s, const attention_positions& at, const score_pass& pass, index_t b,
+                                                index_t head, index_t head_count, index_t query, index_t queries) const {
+    return call_of(&s(b, head, query, 0), head_count, queries, s.extent(3), s.stride(1), s.stride(2), head, at.queries.row(b).from(query),
+                   at.keys.row(b), pass);
+  }
+  template <class T, class In>
+  void pass_over(const score_view<In>& in, const score_view<T>& out, const attention_positions& at, const score_pass& pass, const executor& run) const {
+    if (out.empty()) return;
+    const index_t queries = out.extent(2), rows = out.extent(0) * heads() * queries;
+    const double cost = detail::nanoseconds_per_value<T> * static_cast<double>(rows) * static_cast<double>(out.extent(3));
+    run.split(rows, run.parts(rows, cost), [&](index_t, index_t from, index_t to) {
+      detail::for_each_block(from, to, queries, [&](index_t first, index_t count, index_t query, index_t query_count) {
+        for (index_t done = 0, n; done < count; done += n) {  // heads of one batch row at a time
+          const index_t b = (first + done) / heads(), head = (first + done) % heads();
+          n = std::min(count - done, heads() - head);
+          auto call = row_call(out, at, pass, b, head, n, query, query_count);
+          if (static_cast<const void*>(in.data()) != static_cast<const void*>(out.data()))
+            call.in = kernel_pointer(&in(b, head, query, 0)), call.in_head = in.stride(1), call.in_query = in.stride(2);
+          kernels::bias(call);
+        }
+      });
+    });
   }
 
   std::vector<S> slopes_;

@@ -5,6 +5,7 @@
 #include <posenc/concepts.hpp>
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>  // require
+#include <posenc/executor.hpp>
 #include <posenc/gradients.hpp>
 
 #include <array>
@@ -39,8 +40,8 @@ class compose {
   }
   static constexpr std::string_view name() noexcept { return "compose"; }
 
-  state prepare(const attention_positions& at) const {
-    return std::apply([&](const auto&... part) { return state(posenc::prepare(part, at)...); }, parts_);
+  state prepare(const attention_positions& at, const executor& run = {}) const {
+    return std::apply([&](const auto&... part) { return state(posenc::prepare(part, at, run)...); }, parts_);
   }
 
   /// The checks of all parts: \throws argument_error  before any of them writes.
@@ -59,68 +60,70 @@ class compose {
 
   template <writable_tensor X>
     requires(additive_encoder<Parts> || ...)
-  void add(X&& x, const positions& at) const {
+  void add(X&& x, const positions& at, const executor& run = {}) const {
     require_fits(batched(x), at);
-    std::apply([&](const auto&... part) { (encode_embeddings(part, batched(x), at), ...); }, parts_);
+    std::apply([&](const auto&... part) { (encode_embeddings(part, batched(x), at, run), ...); }, parts_);
   }
   template <class S>
     requires(rotary_encoder<Parts> || ...)
-  void rotate(head_view<S> x, operand role, const state& states) const {
+  void rotate(head_view<S> x, operand role, const state& states, const executor& run = {}) const {
     require_fits(x, role, states);
     forward([&]<class Part>(const Part& part, const state_t<Part>& own) {
-      if constexpr (rotary_encoder<Part>) part.rotate(x, role, own);
+      if constexpr (rotary_encoder<Part>) detail::rotate(part, x, role, own, run);
     }, states);
   }
   template <writable_tensor T>
     requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))
-  void bias(T&& scores, const state& states) const {
+  void bias(T&& scores, const state& states, const executor& run = {}) const {
     require_fits(score_view<element_t<T>>(scores), states);
-    forward([&](const auto& part, const auto& own) { encode_scores(part, scores, own); }, states);
+    forward([&](const auto& part, const auto& own) { encode_scores(part, scores, own, run); }, states);
   }
   template <writable_tensor T, class Q>
     requires(contextual_bias_encoder<Parts> || ...)
-  void bias(T&& scores, const attention_inputs<Q>& inputs, const state& states) const {
+  void bias(T&& scores, const attention_inputs<Q>& inputs, const state& states, const executor& run = {}) const {
     require_fits(score_view<element_t<T>>(scores), states);
-    forward([&](const auto& part, const auto& own) { encode_scores(part, scores, inputs, own); }, states);
+    forward([&](const auto& part, const auto& own) { encode_scores(part, scores, inputs, own, run); }, states);
   }
   template <class S, readable_tensor W>
     requires(value_encoder<Parts> || ...)
-  void add_values(head_view<S> context, W&& weights, const state& states) const {
-    forward([&](const auto& part, const auto& own) { encode_context(part, context, weights, own); }, states);
+  void add_values(head_view<S> context, W&& weights, const state& states, const executor& run = {}) const {
+    forward([&](const auto& part, const auto& own) { encode_context(part, context, weights, own, run); }, states);
   }
 
   template <writable_tensor X>
     requires(additive_encoder<Parts> || ...)
-  void add_backward(X&& d_x, const positions& at, gradient_spans<scalar> d_parameters) const {
-    backward([&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), at, own); }, d_parameters, nullptr);
+  void add_backward(X&& d_x, const positions& at, gradient_spans<scalar> d_parameters, const executor& run = {}) const {
+    backward([&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), at, own, run); }, d_parameters, nullptr);
   }
   template <class S>
     requires(rotary_encoder<Parts> || ...)
-  void rotate_backward(head_view<S> d, operand role, const state& states) const {
+  void rotate_backward(head_view<S> d, operand role, const state& states, const executor& run = {}) const {
     backward([&]<class Part>(const Part& part, const state_t<Part>* own, auto) {
-      if constexpr (rotary_encoder<Part>) part.rotate_backward(d, role, *own);
+      if constexpr (rotary_encoder<Part>) detail::rotate_backward(part, d, role, *own, run);
     }, {}, &states);
   }
   template <writable_tensor T>
     requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))
-  void bias_backward(T&& d_scores, const state& states, gradient_spans<scalar> d_parameters) const {
+  void bias_backward(T&& d_scores, const state& states, gradient_spans<scalar> d_parameters, const executor& run = {}) const {
     using element = element_t<T>;
     backward([&](const auto& part, const auto* own, auto d_own) {
-      encode_scores_backward<std::remove_cvref_t<decltype(part)>, T&, element>(part, d_scores, {.scale = 1.0}, {}, *own, d_own);
+      encode_scores_backward<std::remove_cvref_t<decltype(part)>, T&, element>(part, d_scores, {.scale = 1.0}, {}, *own, d_own, run);
     }, d_parameters, &states);
   }
   template <writable_tensor T, class Q>
     requires(contextual_bias_encoder<Parts> || ...)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const state& states,
-                     gradient_spans<scalar> d_parameters) const {
-    backward([&](const auto& part, const auto* own, auto d_own) { encode_scores_backward(part, d_scores, inputs, d_inputs, *own, d_own); },
+                     gradient_spans<scalar> d_parameters, const executor& run = {}) const {
+    backward([&](const auto& part, const auto* own, auto d_own) { encode_scores_backward(part, d_scores, inputs, d_inputs, *own, d_own, run); },
              d_parameters, &states);
   }
   template <class S, readable_tensor W, writable_tensor D>
     requires(value_encoder<Parts> || ...)
-  void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const state& states, gradient_spans<scalar> d_parameters) const {
-    backward([&](const auto& part, const auto* own, auto d_own) { encode_context_backward(part, d_context, weights, d_weights, *own, d_own); },
-             d_parameters, &states);
+  void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const state& states, gradient_spans<scalar> d_parameters,
+                           const executor& run = {}) const {
+    backward([&](const auto& part, const auto* own, auto d_own) {
+      encode_context_backward(part, d_context, weights, d_weights, *own, d_own, run);
+    }, d_parameters, &states);
   }
 
   /// Of the first part that changes it.

@@ -10,6 +10,7 @@
 
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>      // require
+#include <posenc/executor.hpp>
 #include <posenc/heads.hpp>      // head_view
 #include <posenc/positions.hpp>  // positions, attention_positions, operand
 #include <posenc/required.hpp>
@@ -55,8 +56,9 @@ struct score_pass {
 
 /// What an encoder computes once per forward pass for all layers: its own `prepare`, or else the positions themselves.
 template <class E>
-auto prepare(const E& encoder, const attention_positions& at) {
-  if constexpr (requires { encoder.prepare(at); }) return encoder.prepare(at);
+auto prepare(const E& encoder, const attention_positions& at, const executor& run = {}) {
+  if constexpr (requires { encoder.prepare(at, run); }) return encoder.prepare(at, run);
+  else if constexpr (requires { encoder.prepare(at); }) return encoder.prepare(at);
   else return at;
 }
 template <class E>
@@ -169,13 +171,24 @@ void require_fits(const E& encoder, const Arguments&... arguments) {
 
 // ---- the four stages -----------------------------------------------------------------------------------------------------------------
 
+// Each hands the executor on to encoders whose verbs take one as the last argument; the others run in the calling thread.
+
 /// x: [batch..., time, channel], rank 2 or more. In place; for anything else see the encoder's own `add`.
 template <position_encoder E, writable_tensor X>
-void encode_embeddings(const E& encoder, X&& x, const positions& at) {
-  if constexpr (additive_encoder<E>) encoder.add(batched(x), at);
+void encode_embeddings(const E& encoder, X&& x, const positions& at, [[maybe_unused]] const executor& run = {}) {
+  if constexpr (additive_encoder<E>) {
+    const auto view = batched(x);
+    if constexpr (requires { encoder.add(view, at, run); }) encoder.add(view, at, run);
+    else encoder.add(view, at);
+  }
 }
 
 namespace detail {
+template <rotary_encoder E, class S>
+void rotate(const E& encoder, const head_view<S>& x, operand role, const state_t<E>& state, [[maybe_unused]] const executor& run) {
+  if constexpr (requires { encoder.rotate(x, role, state, run); }) encoder.rotate(x, role, state, run);
+  else encoder.rotate(x, role, state);
+}
 /// \throws argument_error  unless queries and keys belong together: one batch, equal channels, a whole number of queries' heads per key's.
 template <class Q, class K>
 void require_heads_match(std::string_view who, const head_view<Q>& queries, const head_view<K>& keys) {
@@ -189,36 +202,50 @@ void require_heads_match(std::string_view who, const head_view<Q>& queries, cons
 /// q and k: [batch, time, head, channel] views made by `heads`, in place. They may stand at different positions, and there may be fewer
 /// key heads (grouped queries). \throws argument_error  unless the ratio is whole.
 template <position_encoder E, class Q, class K>
-void encode_queries_keys(const E& encoder, head_view<Q> queries, head_view<K> keys, const state_t<E>& state) {
+void encode_queries_keys(const E& encoder, head_view<Q> queries, head_view<K> keys, const state_t<E>& state,
+                         [[maybe_unused]] const executor& run = {}) {
   detail::require_heads_match("encode_queries_keys", queries, keys);
   if constexpr (rotary_encoder<E>) {
     detail::require_fits(encoder, queries, operand::query, state);
     detail::require_fits(encoder, keys, operand::key, state);
-    encoder.rotate(queries, operand::query, state);
-    encoder.rotate(keys, operand::key, state);
+    detail::rotate(encoder, queries, operand::query, state, run);
+    detail::rotate(encoder, keys, operand::key, state, run);
   }
 }
 
-/// scores: [batch, head, query, key], scaled, in place. Q is deduced from a named `attention_inputs<Q>`; a braced list
-/// `{.scale = ..., .queries = ...}` takes the scalar of the scores.
-template <position_encoder E, writable_tensor T, class Q = element_t<T>>
-void encode_scores(const E& encoder, T&& scores, const attention_inputs<Q>& inputs, const state_t<E>& state) {
-  const score_view<element_t<T>> view = scores;
-  if constexpr (contextual_bias_encoder<E>) encoder.bias(view, inputs, state);
-  else if constexpr (bias_encoder<E>) encoder.bias(view, state);
-}
-
-/// Without inputs: only for encoders that need none, so that forgetting them does not compile.
+/// scores: [batch, head, query, key], scaled, in place. Only for encoders that need no inputs, so that forgetting them does not compile.
 template <position_encoder E, writable_tensor T>
   requires(!contextual_bias_encoder<E>)
-void encode_scores(const E& encoder, T&& scores, const state_t<E>& state) {
-  if constexpr (bias_encoder<E>) encoder.bias(score_view<element_t<T>>(scores), state);
+void encode_scores(const E& encoder, T&& scores, const state_t<E>& state, [[maybe_unused]] const executor& run = {}) {
+  if constexpr (bias_encoder<E>) {
+    const score_view<element_t<T>> view = scores;
+    if constexpr (requires { encoder.bias(view, state, run); }) encoder.bias(view, state, run);
+    else encoder.bias(view, state);
+  }
+}
+
+/// The same with inputs. Q is deduced from a named `attention_inputs<Q>`; a braced list
+/// `{.scale = ..., .queries = ...}` takes the scalar of the scores.
+template <position_encoder E, writable_tensor T, class Q = element_t<T>>
+void encode_scores(const E& encoder, T&& scores, [[maybe_unused]] const attention_inputs<Q>& inputs, const state_t<E>& state,
+                   [[maybe_unused]] const executor& run = {}) {
+  const score_view<element_t<T>> view = scores;
+  if constexpr (contextual_bias_encoder<E>) {
+    if constexpr (requires { encoder.bias(view, inputs, state, run); }) encoder.bias(view, inputs, state, run);
+    else encoder.bias(view, inputs, state);
+  } else {
+    encode_scores(encoder, view, state, run);
+  }
 }
 
 /// context: [batch, time, head, channel], in place; weights: [batch, head, query, key].
 template <position_encoder E, class S, readable_tensor W>
-void encode_context(const E& encoder, head_view<S> context, W&& weights, const state_t<E>& state) {
-  if constexpr (value_encoder<E>) encoder.add_values(context, score_view<const std::remove_const_t<element_t<W>>>(weights), state);
+void encode_context(const E& encoder, head_view<S> context, W&& weights, const state_t<E>& state, [[maybe_unused]] const executor& run = {}) {
+  if constexpr (value_encoder<E>) {
+    const score_view<const std::remove_const_t<element_t<W>>> view = weights;
+    if constexpr (requires { encoder.add_values(context, view, state, run); }) encoder.add_values(context, view, state, run);
+    else encoder.add_values(context, view, state);
+  }
 }
 
 }  // namespace POSENC_NAMESPACE

@@ -4,6 +4,7 @@
 
 #include <posenc/concepts.hpp>
 #include <posenc/config.hpp>
+#include <posenc/executor.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -65,31 +66,48 @@ class gradient_buffer {
 
 /// d_x: the gradient of the embeddings, in and out.
 template <position_encoder E, writable_tensor X>
-void encode_embeddings_backward(const E& encoder, X&& d_x, const positions& at, gradient_spans<typename E::scalar> d_parameters) {
-  if constexpr (requires { encoder.add_backward(batched(d_x), at, d_parameters); }) encoder.add_backward(batched(d_x), at, d_parameters);
+void encode_embeddings_backward(const E& encoder, X&& d_x, const positions& at, gradient_spans<typename E::scalar> d_parameters,
+                                [[maybe_unused]] const executor& run = {}) {
+  const auto d = batched(d_x);
+  if constexpr (requires { encoder.add_backward(d, at, d_parameters, run); }) encoder.add_backward(d, at, d_parameters, run);
+  else if constexpr (requires { encoder.add_backward(d, at, d_parameters); }) encoder.add_backward(d, at, d_parameters);
   else static_assert(!additive_encoder<E> || !trainable<E>, "a trainable additive encoder needs add_backward");
 }
 
+namespace detail {
+template <rotary_encoder E, class S>
+void rotate_backward(const E& encoder, const head_view<S>& d, operand role, const state_t<E>& state, [[maybe_unused]] const executor& run) {
+  if constexpr (requires { encoder.rotate_backward(d, role, state, run); }) encoder.rotate_backward(d, role, state, run);
+  else encoder.rotate_backward(d, role, state);
+}
+}  // namespace detail
+
 /// d_queries, d_keys: in and out.
 template <position_encoder E, class Q, class K>
-void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head_view<K> d_keys, const state_t<E>& state) {
+void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head_view<K> d_keys, const state_t<E>& state,
+                                  [[maybe_unused]] const executor& run = {}) {
   detail::require_heads_match("encode_queries_keys_backward", d_queries, d_keys);
   if constexpr (rotary_encoder<E>) {
     detail::require_fits(encoder, d_queries, operand::query, state);
     detail::require_fits(encoder, d_keys, operand::key, state);
-    encoder.rotate_backward(d_queries, operand::query, state);
-    encoder.rotate_backward(d_keys, operand::key, state);
+    detail::rotate_backward(encoder, d_queries, operand::query, state, run);
+    detail::rotate_backward(encoder, d_keys, operand::key, state, run);
   }
 }
 
 /// d_scores: in and out (a contextual encoder may have read the scores). d_inputs and d_parameters are added to.
 template <position_encoder E, writable_tensor T, class Q = element_t<T>>
-void encode_scores_backward(const E& encoder, T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs,
-                            const state_t<E>& state, gradient_spans<typename E::scalar> d_parameters) {
-  const score_view<element_t<T>> view = d_scores;
-  if constexpr (contextual_bias_encoder<E>) encoder.bias_backward(view, inputs, d_inputs, state, d_parameters);
-  else if constexpr (bias_encoder<E>) {
-    if constexpr (requires { encoder.bias_backward(view, state, d_parameters); }) encoder.bias_backward(view, state, d_parameters);
+void encode_scores_backward(const E& encoder, T&& d_scores, [[maybe_unused]] const attention_inputs<Q>& inputs,
+                            [[maybe_unused]] const attention_gradients<Q>& d_inputs, const state_t<E>& state,
+                            gradient_spans<typename E::scalar> d_parameters, [[maybe_unused]] const executor& run = {}) {
+  const score_view<element_t<T>> d = d_scores;
+  if constexpr (contextual_bias_encoder<E>) {
+    if constexpr (requires { encoder.bias_backward(d, inputs, d_inputs, state, d_parameters, run); })
+      encoder.bias_backward(d, inputs, d_inputs, state, d_parameters, run);
+    else encoder.bias_backward(d, inputs, d_inputs, state, d_parameters);
+  } else if constexpr (bias_encoder<E>) {
+    if constexpr (requires { encoder.bias_backward(d, state, d_parameters, run); }) encoder.bias_backward(d, state, d_parameters, run);
+    else if constexpr (requires { encoder.bias_backward(d, state, d_parameters); }) encoder.bias_backward(d, state, d_parameters);
     else static_assert(!trainable<E>, "a trainable bias encoder needs bias_backward");
   }
 }
@@ -97,10 +115,15 @@ void encode_scores_backward(const E& encoder, T&& d_scores, const attention_inpu
 /// d_context: the gradient of the context, which passes unchanged; d_weights and d_parameters are added to.
 template <position_encoder E, class S, readable_tensor W, writable_tensor D>
 void encode_context_backward(const E& encoder, head_view<S> d_context, W&& weights, D&& d_weights, const state_t<E>& state,
-                             gradient_spans<typename E::scalar> d_parameters) {
-  if constexpr (value_encoder<E>)
-    encoder.add_values_backward(head_view<const std::remove_const_t<S>>(d_context), score_view<const std::remove_const_t<element_t<W>>>(weights),
-                                score_view<element_t<D>>(d_weights), state, d_parameters);
+                             gradient_spans<typename E::scalar> d_parameters, [[maybe_unused]] const executor& run = {}) {
+  if constexpr (value_encoder<E>) {
+    const head_view<const std::remove_const_t<S>> d = d_context;
+    const score_view<const std::remove_const_t<element_t<W>>> w = weights;
+    const score_view<element_t<D>> d_w = d_weights;
+    if constexpr (requires { encoder.add_values_backward(d, w, d_w, state, d_parameters, run); })
+      encoder.add_values_backward(d, w, d_w, state, d_parameters, run);
+    else encoder.add_values_backward(d, w, d_w, state, d_parameters);
+  }
 }
 
 }  // namespace POSENC_NAMESPACE

@@ -22,6 +22,7 @@
 // How it works and how to steer it.
 #include <posenc/config.hpp>                   // version, macros
 #include <posenc/error.hpp>                    // argument_error
+#include <posenc/executor.hpp>                 // threads, streaming stores
 #include <posenc/frequencies.hpp>              // how fast channel pairs turn
 #include <posenc/kernels/instruction_set.hpp>  // pinning
 #include <posenc/phase.hpp>                    // angles as fixed-point turns

@@ -30,6 +30,8 @@ struct position_row {
   const position* ids;
   position first;
   constexpr position operator[](index_t t) const noexcept { return ids ? ids[t] : first + t; }
+  /// Those of the tokens from t on.
+  constexpr position_row from(index_t t) const noexcept { return {ids ? ids + t : nullptr, first + t}; }
 };
 
 /// The positions of `[batch, time]` tokens, or of `[time]` tokens that every batch row shares.

@@ -6,6 +6,7 @@
 #include <posenc/concepts.hpp>        // rotary_encoder
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>           // require
+#include <posenc/executor.hpp>
 #include <posenc/frequencies.hpp>
 #include <posenc/heads.hpp>           // head_view
 #include <posenc/kernels/rotate.hpp>  // every loop over channels lives there
@@ -52,12 +53,14 @@ class rope {
   const frequencies& inspect() const noexcept { return speeds_; }
 
   /// The angles of these positions. Once per forward pass, for all layers.
-  rotary_table<S> prepare(const positions& at) const { return rotary_table<S>(name(), speeds_, at, options_.attention_factor); }
+  rotary_table<S> prepare(const positions& at, const executor& run = {}) const {
+    return rotary_table<S>(name(), speeds_, at, options_.attention_factor, run);
+  }
   /// The angles of queries and of the keys that are turned; one table where they stand at the same positions.
-  rotary_tables<S> prepare(const attention_positions& at) const {
+  rotary_tables<S> prepare(const attention_positions& at, const executor& run = {}) const {
     const positions &queries = at.turned(operand::query), &keys = at.turned(operand::key);
-    const rotary_table<S> table = prepare(queries);
-    return {table, keys == queries ? table : prepare(keys)};
+    const rotary_table<S> table = prepare(queries, run);
+    return {table, keys == queries ? table : prepare(keys, run)};
   }
 
   /// The checks of `rotate` in place, alone: \throws argument_error  where it would.
@@ -70,91 +73,94 @@ class rope {
   /// Rotates x in place.
   template <class T>
     requires writable_as<T, S>
-  void rotate(head_view<T> x, const rotary_table<S>& table) const {
-    turn(x, x, {}, table, 1, 1);
+  void rotate(head_view<T> x, const rotary_table<S>& table, const executor& run = {}) const {
+    turn(checked(x, x, {}, table, 1, 1), run);
   }
   template <class T>
     requires writable_as<T, S>
-  void rotate(head_view<T> x, operand role, const rotary_tables<S>& tables) const {
-    rotate(x, tables[role]);
+  void rotate(head_view<T> x, operand role, const rotary_tables<S>& tables, const executor& run = {}) const {
+    rotate(x, tables[role], run);
   }
   /// The same without a table of the caller's: makes one.
   template <class T>
     requires writable_as<T, S>
-  void rotate(head_view<T> x, const positions& at) const {
-    rotate(x, prepare(at));
+  void rotate(head_view<T> x, const positions& at, const executor& run = {}) const {
+    rotate(x, prepare(at, run), run);
   }
 
   /// Reads `in`, writes `out`; channels that do not turn are copied. They may be one view, but not overlap in part.
   template <class T, class U>
     requires writable_as<U, S> && stored_as<T, U>
-  void rotate(head_view<T> in, head_view<U> out, const rotary_table<S>& table) const {
+  void rotate(head_view<T> in, head_view<U> out, const rotary_table<S>& table, const executor& run = {}) const {
     require(in.by_time().extents() == out.by_time().extents(), name(), "the output must have the input's shape", in.by_time().extents(),
             out.by_time().extents());
-    turn(in, out, {}, table, 1, 1);
+    turn(checked(in, out, {}, table, 1, 1), run);
   }
   /// The same into the slots or pages of a cache: token (b, t) goes to slot `rows[b * time + t]` of `cache`, a view `[1, slot, head,
   /// channel]`; `no_row` skips it. \throws argument_error  for a row outside the cache.
   template <class T, class U>
     requires writable_as<U, S> && stored_as<T, U>
-  void rotate(head_view<T> in, head_view<U> cache, std::span<const index_t> rows, const rotary_table<S>& table) const {
+  void rotate(head_view<T> in, head_view<U> cache, std::span<const index_t> rows, const rotary_table<S>& table, const executor& run = {}) const {
     require(cache.batch() == 1 && cache.count() == in.count() && cache.channels() == in.channels(), name(),
             "the cache must be [1, slot, head, channel] with the input's heads and channels", cache.by_time().extents(), in.by_time().extents());
     require_destinations(name(), rows, in.batch(), in.time(), cache.time());
     require(in.by_time().empty() || in.by_time().data() != cache.by_time().data(), name(), "the input must not overlap the cache",
             in.by_time().extents(), cache.by_time().extents());
-    turn(in, cache, rows, table, 1, 1);
+    turn(checked(in, cache, rows, table, 1, 1), run);
   }
 
   /// Undoes `rotate`, attention factor included: inverse(rotate(x)) = x up to rounding.
   template <class T>
     requires writable_as<T, S>
-  void inverse(head_view<T> x, const rotary_table<S>& table) const {
+  void inverse(head_view<T> x, const rotary_table<S>& table, const executor& run = {}) const {
     const double square = table.factor() * table.factor();
     auto call = checked(x, x, {}, table, 1 / square, -1 / square);
+    if (square == 1) return turn(call, run);
     if (x.by_time().empty()) return;
     // Tokens that do not turn were not multiplied by the factor either: the calls leave them out.
     call.batch = 1;
     for (index_t b = 0; b < x.batch(); ++b)
       for (index_t t = 0, end = 0; t < x.time(); t = end + 1) {
-        for (end = t; end < x.time() && (square == 1 || table.turns(b, end));) ++end;
+        for (end = t; end < x.time() && table.turns(b, end);) ++end;
         call.in = call.out = kernel_pointer(&x(b, t, 0, 0));
         call.table = table.row(b, t);
         call.time = end - t;
-        kernels::rotate(call);
+        turn(call, run);
       }
   }
   template <class T>
     requires writable_as<T, S>
-  void inverse(head_view<T> x, operand role, const rotary_tables<S>& tables) const {
-    inverse(x, tables[role]);
+  void inverse(head_view<T> x, operand role, const rotary_tables<S>& tables, const executor& run = {}) const {
+    inverse(x, tables[role], run);
   }
 
   /// The gradient of `rotate`: the transposed rotation, which keeps the attention factor. In place: dy comes in, dx leaves.
   template <class T>
     requires writable_as<T, S>
-  void rotate_backward(head_view<T> d, const rotary_table<S>& table) const {
-    turn(d, d, {}, table, 1, -1);
+  void rotate_backward(head_view<T> d, const rotary_table<S>& table, const executor& run = {}) const {
+    turn(checked(d, d, {}, table, 1, -1), run);
   }
   template <class T>
     requires writable_as<T, S>
-  void rotate_backward(head_view<T> d, operand role, const rotary_tables<S>& tables) const {
-    rotate_backward(d, tables[role]);
+  void rotate_backward(head_view<T> d, operand role, const rotary_tables<S>& tables, const executor& run = {}) const {
+    rotate_backward(d, tables[role], run);
   }
 
   /// Moves cached keys, rotated before, by `deltas` positions: token t then stands at p + deltas(t). Angles add exactly; each shift rounds
   /// the keys once more. The attention factor, already in the keys, stays.
   template <class T>
     requires writable_as<T, S>
-  void shift(head_view<T> keys, const positions& deltas) const {
-    turn(keys, keys, {}, rotary_table<S>(name(), speeds_, deltas), 1, 1);
+  void shift(head_view<T> keys, const positions& deltas, const executor& run = {}) const {
+    const rotary_table<S> table(name(), speeds_, deltas, 1, run);
+    turn(checked(keys, keys, {}, table, 1, 1), run);
   }
   /// The same delta for all.
   template <class T>
     requires writable_as<T, S>
-  void shift(head_view<T> keys, position delta) const {
+  void shift(head_view<T> keys, position delta, const executor& run = {}) const {
     require(delta != no_position, name(), "a shift must be a number of positions", "no_position");
-    turn(keys, keys, {}, rotary_table<S>(name(), speeds_, positions::range(1, delta)), 1, 1, true);
+    const rotary_table<S> table(name(), speeds_, positions::range(1, delta));
+    turn(checked(keys, keys, {}, table, 1, 1, true), run);
   }
 
   friend bool operator==(const rope& a, const rope& b) { return a.options_ == b.options_; }
@@ -170,11 +176,11 @@ class rope {
     return frequencies::plain(name(), dim, options.base);
   }
 
-  template <class T, class U>
-  void turn(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table, double cosine_factor,
-            double sine_factor, bool one_row_for_all = false) const {
-    const auto call = checked(in, out, rows, table, cosine_factor, sine_factor, one_row_for_all);
-    if (!in.by_time().empty()) kernels::rotate(call);
+  template <class T>
+  static void turn(kernels::rotate_call<T> call, const executor& run) {
+    if (call.batch == 0 || call.time == 0 || call.heads == 0) return;
+    call.streaming = run.streams();
+    detail::run_tokens(run, call, detail::nanoseconds_per_value<T> * static_cast<double>(call.heads * call.pairs * 2), kernels::rotate<T>);
   }
   template <class T, class U>
   kernels::rotate_call<kernel_scalar<U>> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,

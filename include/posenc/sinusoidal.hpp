@@ -5,6 +5,7 @@
 #include <posenc/concepts.hpp>       // additive_encoder
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>          // require
+#include <posenc/executor.hpp>
 #include <posenc/frequencies.hpp>
 #include <posenc/kernels/add.hpp>
 #include <posenc/kernels/phase.hpp>
@@ -79,44 +80,50 @@ class sinusoidal {
     require_output(name(), x);
   }
 
-  /// Writes the codes of `at` to out `[batch..., time, channel]`. Allocates one row, and that only for an odd dim.
+  /// Writes the codes of `at` to out `[batch..., time, channel]`. Allocates one row per thread, and that only for an odd dim.
   template <writable_tensor T>
     requires writable_as<element_t<T>, S>
-  void encode(const positions& at, T&& out) const {
+  void encode(const positions& at, T&& out, const executor& run = {}) const {
     const auto to = batched(out);
     check_shape(to, at);
     require_output(name(), to);
     if (to.empty()) return;
-    for (index_t b = 0; b < to.extent(0); ++b) write(at.row(b), 0, to.extent(1), to.data() + b * to.stride(0), to.stride(1));
+    const index_t rows = to.extent(0) * to.extent(1), parts = run.parts(rows, cost_of_codes(rows));
+    auto spare = rows_of_an_odd_dim<element_t<T>>(parts);
+    run.split(rows, parts, [&](index_t part, index_t from, index_t end) {
+      detail::for_each_block(from, end, to.extent(1), [&](index_t b, index_t batch, index_t t, index_t time) {
+        for (const index_t last = b + batch; b < last; ++b) write(at.row(b).from(t), time, &to(b, t, 0), to.stride(1), spare.of(part));
+      });
+    });
   }
 
-  /// x += code, in place, for x `[batch..., time, channel]`. Allocates at most 32 KB or one row.
+  /// x += code, in place, for x `[batch..., time, channel]`. Allocates per thread at most 32 KB, or one row.
   template <writable_tensor X>
     requires writable_as<element_t<X>, S>
-  void add(X&& x, const positions& at) const {
+  void add(X&& x, const positions& at, const executor& run = {}) const {
     const auto view = batched(x);
-    add_to(view, view, {}, at);
+    add_to(view, view, {}, at, run);
   }
   /// out = in + code. They may be one tensor, but not overlap in part.
   template <readable_tensor In, writable_tensor Out>
     requires(writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
-  void add(const In& in, Out&& out, const positions& at) const {
+  void add(const In& in, Out&& out, const positions& at, const executor& run = {}) const {
     const auto from = batched(in);
     const auto to = batched(out);
     require(from.extents() == to.extents(), name(), "the output must have the input's shape", from.extents(), to.extents());
-    add_to(from, to, {}, at);
+    add_to(from, to, {}, at, run);
   }
   /// The same into chosen rows: token (b, t) goes to row `rows[b * time + t]` of out `[row, channel]`; `no_row` skips it.
   /// \throws argument_error  for a row outside the output.
   template <readable_tensor In, writable_tensor Out>
     requires(rank_of<Out> == 2 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
-  void add(const In& in, Out&& out, std::span<const index_t> rows, const positions& at) const {
+  void add(const In& in, Out&& out, std::span<const index_t> rows, const positions& at, const executor& run = {}) const {
     const auto from = batched(in);
     const auto to = batched(out);
     require(to.extent(2) == from.extent(2), name(), "the output must have the input's channels", from.extent(2), to.extent(2));
     require_destinations(name(), rows, from.extent(0), from.extent(1), to.extent(1));
     require(from.empty() || from.data() != to.data(), name(), "the input must not overlap the rows", from.extents(), to.extents());
-    add_to(from, to, rows, at);
+    add_to(from, to, rows, at, run);
   }
 
   friend bool operator==(const sinusoidal& a, const sinusoidal& b) { return a.options_ == b.options_; }
@@ -142,57 +149,80 @@ class sinusoidal {
     require_rows(name(), x);
   }
 
-  /// The codes of tokens `from` to `from + count`.
+  double cost_of_codes(index_t rows) const {
+    return detail::nanoseconds_per_angle * static_cast<double>(rows) * static_cast<double>(speeds_.count());
+  }
+
+  /// Codes of whole pairs, for each part of a split, where dim has an odd channel: one channel more or less than the output.
   template <class T>
-  void write(position_row ids, index_t from, index_t count, T* out, index_t stride) const {
+  struct spare_rows {
+    std::vector<T> values;
+    index_t width;
+    T* of(index_t part) { return values.data() + part * width; }
+  };
+  template <class T>
+  spare_rows<T> rows_of_an_odd_dim(index_t parts) const {
+    const index_t width = 2 * speeds_.count() == options_.dim ? 0 : 2 * speeds_.count() + 1;
+    return {std::vector<T>(static_cast<std::size_t>(parts * width)), width};
+  }
+
+  /// The codes of the first `count` tokens.
+  template <class T>
+  void write(position_row ids, index_t count, T* out, index_t stride, T* spare) const {
     const index_t dim = options_.dim, pairs = speeds_.count();
-    if (2 * pairs == dim) return write_pairs(ids, from, count, out, stride);
-    std::vector<T> row(static_cast<std::size_t>(2 * pairs + 1));  // one channel more or less than the output has
+    if (2 * pairs == dim) return write_pairs(ids, count, out, stride);
+    std::fill_n(spare, 2 * pairs + 1, T(0));
     for (index_t t = 0; t < count; ++t) {
-      if (pairs > 0) write_pairs(ids, from + t, 1, row.data(), 2 * pairs);
-      std::ranges::copy_n(row.data(), dim, out + t * stride);
+      if (pairs > 0) write_pairs(ids.from(t), 1, spare, 2 * pairs);
+      std::ranges::copy_n(spare, dim, out + t * stride);
     }
   }
   template <class T>
-  void write_pairs(position_row ids, index_t from, index_t count, T* first, index_t stride) const {
+  void write_pairs(position_row ids, index_t count, T* first, index_t stride) const {
     auto* out = kernel_pointer(first);
     const index_t pairs = speeds_.count();
     const bool interleaved = options_.order == channel_order::interleaved, cosine_first = options_.order == channel_order::cos_sin;
     const index_t second = interleaved ? 1 : pairs;
-    kernels::phase_call<kernel_scalar<T>> call{.high = speeds_.high(), .low = speeds_.low(), .pairs = pairs, .ids = ids.ids, .first = ids.first + from + options_.start,
-                                .rows = count, .cosine = out + (cosine_first ? 0 : second), .sine = out + (cosine_first ? second : 0),
-                                .row = stride, .interleaved = interleaved, .scale = options_.scale, .absent_cosine = S(0)};
-    if (!ids.ids) return kernels::phase(call);
-    call.ids += from;
-    if (options_.start == 0) return kernels::phase(call);
+    kernels::phase_call<kernel_scalar<T>> call{.high = speeds_.high(), .low = speeds_.low(), .pairs = pairs, .ids = ids.ids,
+                                               .first = ids.first + options_.start, .rows = count, .cosine = out + (cosine_first ? 0 : second),
+                                               .sine = out + (cosine_first ? second : 0), .row = stride, .interleaved = interleaved,
+                                               .scale = options_.scale, .absent_cosine = S(0)};
+    if (!ids.ids || options_.start == 0) return kernels::phase(call);
     for (index_t t = 0; t < count; ++t, call.cosine += stride, call.sine += stride) {
-      const position moved = ids.ids[from + t] == no_position ? no_position : ids.ids[from + t] + options_.start;
+      const position moved = ids[t] == no_position ? no_position : ids[t] + options_.start;
       call.ids = &moved, call.rows = 1;
       kernels::phase(call);
     }
   }
 
   template <class In, class Out>
-  void add_to(const token_view<In>& in, const token_view<Out>& out, std::span<const index_t> rows, const positions& at) const {
+  void add_to(const token_view<In>& in, const token_view<Out>& out, std::span<const index_t> rows, const positions& at, const executor& run) const {
     check_shape(in, at);
     require_output(name(), out);
     require(!overlaps_partly(in, out), name(), "input and output must be one view or not overlap", in.extents(), out.extents());
     if (in.empty()) return;
     // Blocks that stay in the first cache, so that a code is formed once for all rows that share it.
     const index_t dim = options_.dim, batch = in.extent(0), time = in.extent(1);
+    const index_t together = at.batch() == 0 && rows.empty() ? batch : 1, count = batch / together * time;
+    const double values = static_cast<double>(count * together) * static_cast<double>(dim);
+    const index_t parts = run.parts(count, cost_of_codes(count) + detail::nanoseconds_per_value<std::remove_const_t<In>> * values);
     const index_t block = std::clamp<index_t>(16384 / (dim * static_cast<index_t>(sizeof(S))), 1, time);
-    std::vector<S> codes(static_cast<std::size_t>(block * dim));
-    const index_t rows_together = at.batch() == 0 && rows.empty() ? batch : 1;
-    for (index_t b = 0; b < batch; b += rows_together)
-      for (index_t t = 0; t < time; t += block) {
-        const index_t count = std::min(block, time - t);
-        write(at.row(b), t, count, codes.data(), dim);
+    std::vector<S> codes(static_cast<std::size_t>(parts * block * dim));
+    auto spare = rows_of_an_odd_dim<S>(parts);
+    run.split(count, parts, [&](index_t part, index_t from, index_t to) {
+      S* const own = codes.data() + part * block * dim;
+      for (index_t n; from < to; from += n) {
+        const index_t b = from / time, t = from % time;
+        n = std::min({block, time - t, to - from});
+        write(at.row(b).from(t), n, own, dim, spare.of(part));
         kernels::add<kernel_scalar<Out>>({.in = kernel_pointer(in.data()) + b * in.stride(0) + t * in.stride(1),
-                         .out = kernel_pointer(out.data()) + (rows.empty() ? b * out.stride(0) + t * out.stride(1) : 0),
-                         .table = codes.data(), .batch = rows_together, .time = count, .channels = dim,
-                         .in_batch = in.stride(0), .in_time = in.stride(1), .out_batch = out.stride(0), .out_time = out.stride(1),
-                         .table_batch = 0, .table_time = dim, .rows = rows.empty() ? nullptr : rows.data() + b * time + t});
+                                          .out = kernel_pointer(out.data()) + (rows.empty() ? b * out.stride(0) + t * out.stride(1) : 0),
+                                          .table = own, .batch = together, .time = n, .channels = dim,
+                                          .in_batch = in.stride(0), .in_time = in.stride(1), .out_batch = out.stride(0), .out_time = out.stride(1),
+                                          .table_batch = 0, .table_time = dim, .rows = rows.empty() ? nullptr : rows.data() + b * time + t,
+                                          .streaming = run.streams()});
       }
+    });
   }
 
   sinusoidal_options options_;

@@ -36,9 +36,9 @@ const std::string nonsense = error_of("nonsense"), almost = error_of("AVX2"), sh
 
 #if !defined(_WIN32)
 TEST_CASE("POSENC_ISA must name an instruction set", "[isa]") {
-  CHECK(nonsense == "[instruction_set] POSENC_ISA must be baseline, avx2 or avx512 but got nonsense");
-  CHECK(almost == "[instruction_set] POSENC_ISA must be baseline, avx2 or avx512 but got AVX2");
-  CHECK(shortened == "[instruction_set] POSENC_ISA must be baseline, avx2 or avx512 but got avx");
+  CHECK(nonsense == "[instruction_set] POSENC_ISA must be baseline, avx2, avx512 or avx512_bf16 but got nonsense");
+  CHECK(almost == "[instruction_set] POSENC_ISA must be baseline, avx2, avx512 or avx512_bf16 but got AVX2");
+  CHECK(shortened == "[instruction_set] POSENC_ISA must be baseline, avx2, avx512 or avx512_bf16 but got avx");
 }
 #endif
 

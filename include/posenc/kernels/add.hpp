@@ -18,6 +18,7 @@ struct add_call {
   index_t out_batch, out_time;
   index_t table_batch, table_time;
   const std::int64_t* rows = nullptr;  ///< token (b, t) goes to out + rows[b * time + t] * out_time, nowhere if that is negative; null: to its own place
+  bool streaming = false;              ///< past the caches, where `out` is another tensor whose rows are whole cache lines
 };
 
 }  // namespace POSENC_NAMESPACE::kernels
@@ -29,7 +30,8 @@ namespace POSENC_NAMESPACE::kernels {
 
 template <class T>
 void add(const add_call<T>& call) {
-  dispatch(baseline::add<T>, avx2::add<T>, avx512::add<T>)(call);
+  if constexpr (is_same<T, bfloat16>) dispatch(baseline::add<T>, avx2::add<T>, avx512::add<T>, avx512_bf16::add<T>)(call);
+  else dispatch(baseline::add<T>, avx2::add<T>, avx512::add<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels

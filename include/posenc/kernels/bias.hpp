@@ -48,12 +48,14 @@ namespace POSENC_NAMESPACE::kernels {
 
 template <class T>
 void bias(const bias_call<T>& call) {
-  dispatch(baseline::bias<T>, avx2::bias<T>, avx512::bias<T>)(call);
+  if constexpr (is_same<T, bfloat16>) dispatch(baseline::bias<T>, avx2::bias<T>, avx512::bias<T>, avx512_bf16::bias<T>)(call);
+  else dispatch(baseline::bias<T>, avx2::bias<T>, avx512::bias<T>)(call);
 }
 
 template <class T>
 void bias_backward(const bias_backward_call<T>& call) {
-  dispatch(baseline::bias_backward<T>, avx2::bias_backward<T>, avx512::bias_backward<T>)(call);
+  if constexpr (is_same<T, bfloat16>) dispatch(baseline::bias_backward<T>, avx2::bias_backward<T>, avx512::bias_backward<T>, avx512_bf16::bias_backward<T>)(call);
+  else dispatch(baseline::bias_backward<T>, avx2::bias_backward<T>, avx512::bias_backward<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels

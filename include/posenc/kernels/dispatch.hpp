@@ -13,10 +13,11 @@ namespace POSENC_NAMESPACE::kernels {
 
 using index_t = std::ptrdiff_t;
 
-/// The one of three functions that the instruction set in use asks for.
+/// The one of the functions that the instruction set in use asks for. Only kernels of bfloat16 have the last one.
 template <class Function>
-Function* dispatch(Function* baseline, Function* avx2, Function* avx512) {
+Function* dispatch(Function* baseline, Function* avx2, Function* avx512, Function* avx512_bf16 = nullptr) {
   switch (current_instruction_set()) {
+    case instruction_set::avx512_bf16: return avx512_bf16 ? avx512_bf16 : avx512;
     case instruction_set::avx512: return avx512;
     case instruction_set::avx2: return avx2;
     default: return baseline;

@@ -38,7 +38,8 @@ namespace POSENC_NAMESPACE::kernels {
 
 template <class T>
 void phase(const phase_call<T>& call) {
-  dispatch(baseline::phase<T>, avx2::phase<T>, avx512::phase<T>)(call);
+  if constexpr (is_same<T, bfloat16>) dispatch(baseline::phase<T>, avx2::phase<T>, avx512::phase<T>, avx512_bf16::phase<T>)(call);
+  else dispatch(baseline::phase<T>, avx2::phase<T>, avx512::phase<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels

@@ -22,6 +22,7 @@ struct rotate_call {
   index_t before, after;                  ///< with this many around them, copied unless `in` is `out`
   bool interleaved;                       ///< pairs (2k, 2k + 1), else (k, k + pairs)
   compute<T> cosine_factor, sine_factor;  ///< (1, 1) rotates; (1, -1) turns back
+  bool streaming = false;                 ///< past the caches, where `out` is another tensor whose rows are whole cache lines
 };
 
 }  // namespace POSENC_NAMESPACE::kernels
@@ -33,7 +34,8 @@ namespace POSENC_NAMESPACE::kernels {
 
 template <class T>
 void rotate(const rotate_call<T>& call) {
-  dispatch(baseline::rotate<T>, avx2::rotate<T>, avx512::rotate<T>)(call);
+  if constexpr (is_same<T, bfloat16>) dispatch(baseline::rotate<T>, avx2::rotate<T>, avx512::rotate<T>, avx512_bf16::rotate<T>)(call);
+  else dispatch(baseline::rotate<T>, avx2::rotate<T>, avx512::rotate<T>)(call);
 }
 
 }  // namespace POSENC_NAMESPACE::kernels

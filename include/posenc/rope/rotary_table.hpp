@@ -4,6 +4,7 @@
 
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>          // require
+#include <posenc/executor.hpp>
 #include <posenc/frequencies.hpp>
 #include <posenc/kernels/phase.hpp>  // rows of cosines and sines
 #include <posenc/positions.hpp>
@@ -30,15 +31,21 @@ class rotary_table {
  public:
   /// The rows of `at`, each value `factor` times a cosine or sine, formed in double and rounded once: the same bits whichever way a
   /// position was asked for. A token without a position does not turn. Allocates batch * time * dim values.
-  rotary_table(std::string_view who, const frequencies& speeds, const positions& at, double factor = 1)
+  rotary_table(std::string_view who, const frequencies& speeds, const positions& at, double factor = 1, const executor& run = {})
       : rotary_table(who, at.batch(), at.time(), speeds.count(), factor) {
-    for (index_t b = 0; b < std::max<index_t>(batch_, 1); ++b) {
-      const position_row ids = at.row(b);
-      S* first = rows_.get() + b * time_ * 2 * pairs_;
-      kernels::phase<S>({.high = speeds.high(), .low = speeds.low(), .pairs = pairs_, .ids = ids.ids, .first = ids.first, .rows = time_,
-                         .cosine = first, .sine = first + pairs_, .row = 2 * pairs_, .interleaved = false, .scale = factor,
-                         .absent_cosine = S(1)});
-    }
+    const index_t rows = std::max<index_t>(batch_, 1) * time_;
+    const double cost = detail::nanoseconds_per_angle * static_cast<double>(rows) * static_cast<double>(pairs_);
+    run.split(rows, run.parts(rows, cost), [&](index_t, index_t from, index_t to) {
+      detail::for_each_block(from, to, time_, [&](index_t b, index_t batch, index_t t, index_t time) {
+        for (const index_t end = b + batch; b < end; ++b) {
+          const position_row ids = at.row(b).from(t);
+          S* first = rows_.get() + (b * time_ + t) * 2 * pairs_;
+          kernels::phase<S>({.high = speeds.high(), .low = speeds.low(), .pairs = pairs_, .ids = ids.ids, .first = ids.first, .rows = time,
+                             .cosine = first, .sine = first + pairs_, .row = 2 * pairs_, .interleaved = false, .scale = factor,
+                             .absent_cosine = S(1)});
+        }
+      });
+    });
   }
 
   /// The rows of the caller's own caches, to reproduce a system's own numbers: token t takes row t of `[time, width]`, or row (b, t) of

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+/// \file  How verbs are carried out: on which threads, and whether outputs go past the caches. The last argument of every verb.
+#pragma once
+
+#include <posenc/config.hpp>
+#include <posenc/kernels/instruction_set.hpp>
+#include <posenc/tensor.hpp>  // index_t, Eigen's devices
+
+#include <algorithm>
+#include <atomic>
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <utility>
+
+namespace POSENC_NAMESPACE {
+
+/// `Eigen::ThreadPoolDevice`, known by what it can do: Eigen declares it only where EIGEN_USE_THREADS stood before its first header.
+template <class D>
+concept thread_pool_device = requires(const D& device, std::function<void()> task) {
+  { device.numThreads() } -> std::convertible_to<index_t>;
+  device.getPool()->Schedule(task);
+};
+
+/// The calling thread alone by default; or an Eigen device, which has to outlive it:
+///
+///     Eigen::ThreadPoolDevice device(&pool, 2);
+///     rope.rotate(queries, table, device);
+///
+/// Work is split into ranges of tokens, score rows or heads where each takes some ten microseconds, and not otherwise: a decode step stays in
+/// the calling thread. Results have the same bits for any number of threads. The calling thread takes its share and never waits for a task that
+/// has not begun, so verbs may run inside tasks of the same pool. A split call allocates some hundred bytes.
+class executor {
+ public:
+  executor() = default;
+  executor(const Eigen::DefaultDevice&) noexcept {}
+  template <thread_pool_device Device>
+  executor(const Device& device) noexcept
+      : device_(&device), threads_(std::max<index_t>(device.numThreads(), 1)), schedule_([](const void* pool, std::function<void()> task) {
+          static_cast<const Device*>(pool)->getPool()->Schedule(std::move(task));
+        }) {}
+
+  index_t threads() const noexcept { return threads_; }
+
+  /// The same, with outputs other than the input written past the caches (non-temporal stores), where their rows are whole cache lines. Up to
+  /// twice as fast for outputs that no cache holds; slower for those that one would, and for whoever reads them next.
+  executor streaming() const noexcept {
+    executor other = *this;
+    other.streams_ = true;
+    return other;
+  }
+  bool streams() const noexcept { return streams_; }
+
+  /// Into how many parts work of `count` items should be split that one thread would do in that time.
+  index_t parts(index_t count, double nanoseconds) const noexcept {
+    constexpr double shortest = 12e3;  // to wake a thread costs 2 to 10 thousand
+    if (threads_ == 1 || nanoseconds < 2 * shortest) return 1;
+    return std::clamp(static_cast<index_t>(std::min(nanoseconds / shortest, 1e6)), index_t{1}, std::min(threads_, std::max<index_t>(count, 1)));
+  }
+
+  /// Calls act(part, from, to) once for each of `parts` ranges of [0, count), in any order and thread. `act` must not throw.
+  template <class Act>
+  void split(index_t count, index_t parts, const Act& act) const {
+    const auto range = [count, parts, &act](index_t part) { act(part, begin_of(part, count, parts), begin_of(part + 1, count, parts)); };
+    if (parts == 1) return range(0);
+    current_instruction_set();  // may throw where it is asked for first: here, not in a thread of the pool
+    // Tasks may begin after all is done: what they then look at must still be there, and must not be this call's.
+    struct progress {
+      std::atomic<int> next{0}, done{0};
+    };
+    const auto state = std::make_shared<progress>();
+    const int all = static_cast<int>(parts);
+    const auto work = [state, all, &range] {
+      for (int part = state->next.fetch_add(1); part < all; part = state->next.fetch_add(1)) {
+        range(part);
+        if (state->done.fetch_add(1) + 1 == all) state->done.notify_one();
+      }
+    };
+    try {
+      for (int task = 1; task < all; ++task) schedule_(device_, work);
+    } catch (...) {  // out of memory, say: then there are fewer hands
+    }
+    work();
+    for (int done = state->done.load(); done != all; done = state->done.load()) state->done.wait(done);
+  }
+
+ private:
+  static index_t begin_of(index_t part, index_t count, index_t parts) noexcept {
+    return count / parts * part + std::min(part, count % parts);
+  }
+
+  const void* device_ = nullptr;
+  index_t threads_ = 1;
+  void (*schedule_)(const void*, std::function<void()>) = nullptr;
+  bool streams_ = false;
+};
+
+namespace detail {
+/// Cuts [from, to) of outer * inner items, numbered with the inner ones in sequence, into blocks: act(outer, outer count, inner, inner count).
+template <class Act>
+void for_each_block(index_t from, index_t to, index_t inner, const Act& act) {
+  while (from < to) {
+    const index_t outer = from / inner, first = from % inner, left = to - from;
+    if (first == 0 && left >= inner) {
+      act(outer, left / inner, index_t{0}, inner);
+      from += left / inner * inner;
+    } else {
+      const index_t count = std::min(inner - first, left);
+      act(outer, index_t{1}, first, count);
+      from += count;
+    }
+  }
+}
+
+/// What rotating, adding or biasing one value takes in a cache, roughly.
+template <class T>
+inline constexpr double nanoseconds_per_value = sizeof(T) == 2 ? 0.1 : 0.01 * sizeof(T);
+/// What one cosine and sine take.
+inline constexpr double nanoseconds_per_angle = 1;
+
+/// Runs a kernel on tokens [batch, time], in parts. Call: `add_call` or `rotate_call`.
+template <class Call>
+void run_tokens(const executor& run, const Call& call, double nanoseconds_each, void (*kernel)(const Call&)) {
+  const index_t tokens = call.batch * call.time;
+  run.split(tokens, run.parts(tokens, nanoseconds_each * static_cast<double>(tokens)), [&](index_t, index_t from, index_t to) {
+    for_each_block(from, to, call.time, [&](index_t b, index_t batch, index_t t, index_t time) {
+      Call part = call;
+      part.batch = batch, part.time = time;
+      part.in += b * call.in_batch + t * call.in_time;
+      part.table += b * call.table_batch + t * call.table_time;
+      if (call.rows) part.rows += b * call.time + t;
+      else part.out += b * call.out_batch + t * call.out_time;
+      kernel(part);
+    });
+  });
+}
+}  // namespace detail
+
+}  // namespace POSENC_NAMESPACE
