@@ -120,9 +120,9 @@ inline constexpr double nanoseconds_per_angle = 1;
 
 /// Runs a kernel on tokens [batch, time], in parts. Call: `add_call` or `rotate_call`.
 template <class Call>
-void run_tokens(const executor& run, const Call& call, double nanoseconds_each, void (*kernel)(const Call&)) {
+void run_tokens(const executor& run, const Call& call, double nanoseconds, void (*kernel)(const Call&)) {
   const index_t tokens = call.batch * call.time;
-  run.split(tokens, run.parts(tokens, nanoseconds_each * static_cast<double>(tokens)), [&](index_t, index_t from, index_t to) {
+  run.split(tokens, run.parts(tokens, nanoseconds), [&](index_t, index_t from, index_t to) {
     for_each_block(from, to, call.time, [&](index_t b, index_t batch, index_t t, index_t time) {
       Call part = call;
       part.batch = batch, part.time = time;

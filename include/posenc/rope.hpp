@@ -15,6 +15,7 @@
 #include <posenc/rope/rotary_table.hpp>
 #include <posenc/tensor.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <string_view>
@@ -114,19 +115,22 @@ class rope {
     requires writable_as<T, S>
   void inverse(head_view<T> x, const rotary_table<S>& table, const executor& run = {}) const {
     const double square = table.factor() * table.factor();
-    auto call = checked(x, x, {}, table, 1 / square, -1 / square);
+    const auto call = checked(x, x, {}, table, 1 / square, -1 / square);
     if (square == 1) return turn(call, run);
     if (x.by_time().empty()) return;
     // Tokens that do not turn were not multiplied by the factor either: the calls leave them out.
-    call.batch = 1;
-    for (index_t b = 0; b < x.batch(); ++b)
-      for (index_t t = 0, end = 0; t < x.time(); t = end + 1) {
-        for (end = t; end < x.time() && table.turns(b, end);) ++end;
-        call.in = call.out = kernel_pointer(&x(b, t, 0, 0));
-        call.table = table.row(b, t);
-        call.time = end - t;
-        turn(call, run);
+    const index_t tokens = x.batch() * x.time();
+    run.split(tokens, run.parts(tokens, cost_of(call)), [&](index_t, index_t from, index_t to) {
+      auto part = call;
+      part.batch = 1;
+      for (index_t token = from; token < to; token += std::max<index_t>(part.time, 1)) {
+        const index_t b = token / x.time(), t = token % x.time(), last = std::min(x.time(), t + to - token);
+        for (part.time = 0; t + part.time < last && table.turns(b, t + part.time);) ++part.time;
+        part.in = part.out = kernel_pointer(&x(b, t, 0, 0));
+        part.table = table.row(b, t);
+        kernels::rotate(part);
       }
+    });
   }
   template <class T>
     requires writable_as<T, S>
@@ -180,7 +184,11 @@ class rope {
   static void turn(kernels::rotate_call<T> call, const executor& run) {
     if (call.batch == 0 || call.time == 0 || call.heads == 0) return;
     call.streaming = run.streams();
-    detail::run_tokens(run, call, detail::nanoseconds_per_value<T> * static_cast<double>(call.heads * call.pairs * 2), kernels::rotate<T>);
+    detail::run_tokens(run, call, cost_of(call), kernels::rotate<T>);
+  }
+  template <class T>
+  static double cost_of(const kernels::rotate_call<T>& call) {
+    return detail::nanoseconds_per_value<T> * static_cast<double>(call.batch * call.time) * static_cast<double>(call.heads * call.pairs * 2);
   }
   template <class T, class U>
   kernels::rotate_call<kernel_scalar<U>> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,
