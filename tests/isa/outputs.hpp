@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// \file  What each kernel writes for a fixed choice of inputs: every tail, both ways through every branch, no not-a-number. The kernel is
-/// an argument, so that a reference can be run on the same.
+/// an argument, so that a reference can be run on the same. Without Eigen and Catch2, so that it runs wherever a compiler does.
 #pragma once
 
 #include <posenc/kernels/add.hpp>
@@ -9,32 +9,33 @@
 #include <posenc/kernels/rotate.hpp>
 
 #include "random.hpp"
+#include "reference/stored.hpp"
 
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 namespace outputs {
 
+using posenc::kernels::compute;
 using posenc::kernels::index_t;
+using reference::random_stored;
 
-template <class S>
-void append(std::vector<S>& all, const std::vector<S>& more) {
+template <class T>
+void append(std::vector<T>& all, const std::vector<T>& more) {
   all.insert(all.end(), more.begin(), more.end());
 }
 
-template <class S>
-std::vector<S> of_add(auto&& run) {
-  std::vector<S> all;
+template <class T>
+std::vector<T> of_add(auto&& run) {
+  std::vector<T> all;
   for (index_t channels = 1; channels <= 70; ++channels)
     for (const index_t gap : {0, 3}) {
       constexpr index_t batch = 2, time = 3;
-      auto x = random_vector<S>(1, batch * time * (channels + gap));
-      const auto table = random_vector<S>(2, time * channels);
-      run(posenc::kernels::add_call<S>{.in = x.data(), .out = x.data(), .table = table.data(), .batch = batch, .time = time, .channels = channels,
+      auto x = random_stored<T>(1, batch * time * (channels + gap));
+      const auto table = random_vector<compute<T>>(2, time * channels);
+      run(posenc::kernels::add_call<T>{.in = x.data(), .out = x.data(), .table = table.data(), .batch = batch, .time = time, .channels = channels,
                                        .in_batch = time * (channels + gap), .in_time = channels + gap, .out_batch = time * (channels + gap),
                                        .out_time = channels + gap, .table_batch = 0, .table_time = channels});
       append(all, x);
@@ -42,9 +43,9 @@ std::vector<S> of_add(auto&& run) {
   return all;
 }
 
-template <class S>
-std::vector<S> of_rotate(auto&& run) {
-  std::vector<S> all;
+template <class T>
+std::vector<T> of_rotate(auto&& run) {
+  std::vector<T> all;
   std::vector<index_t> numbers_of_pairs{40, 48, 64, 80, 96, 128, 256};
   for (index_t pairs = 1; pairs <= 33; ++pairs) numbers_of_pairs.push_back(pairs);
   for (const index_t pairs : numbers_of_pairs)
@@ -53,22 +54,23 @@ std::vector<S> of_rotate(auto&& run) {
         for (const bool turned_back : {false, true}) {
           constexpr index_t time = 2, heads = 6;
           const index_t width = 2 * pairs;
-          auto x = random_vector<S>(3, time * heads * width);
-          const auto table = random_vector<S>(4, time * width);
+          auto x = random_stored<T>(3, time * heads * width);
+          const auto table = random_vector<compute<T>>(4, time * width);
           const index_t time_stride = by_head ? width : heads * width, head_stride = by_head ? time * width : width;
-          run(posenc::kernels::rotate_call<S>{.in = x.data(), .out = x.data(), .batch = 1, .time = time, .heads = heads, .in_batch = 0,
+          run(posenc::kernels::rotate_call<T>{.in = x.data(), .out = x.data(), .batch = 1, .time = time, .heads = heads, .in_batch = 0,
                                               .in_time = time_stride, .in_head = head_stride, .out_batch = 0, .out_time = time_stride,
                                               .out_head = head_stride, .rows = nullptr, .table = table.data(), .table_batch = 0, .table_time = width,
                                               .pairs = pairs, .before = 0, .after = 0, .interleaved = interleaved,
-                                              .cosine_factor = S(turned_back ? 0.6 : 1), .sine_factor = S(turned_back ? -0.6 : 1)});
+                                              .cosine_factor = compute<T>(turned_back ? 0.6 : 1), .sine_factor = compute<T>(turned_back ? -0.6 : 1)});
           append(all, x);
         }
   return all;
 }
 
 /// test(call, scores): every form, range and ids, mask and scale, near, at the ends of what S counts exactly, and far.
-template <class S>
-void for_each_bias(bool whole_numbers, auto&& test) {
+template <class T>
+void for_each_bias(bool halves, auto&& test) {
+  using S = compute<T>;
   constexpr index_t heads = 2, queries = 3;
   constexpr std::int64_t counted = std::int64_t{1} << (sizeof(S) == 4 ? 24 : 53), far = std::int64_t{1} << 60;
   for (const std::int64_t first_query : {std::int64_t{20}, counted - 30, far})
@@ -77,14 +79,15 @@ void for_each_bias(bool whole_numbers, auto&& test) {
         for (const bool causal : {false, true})
           for (const S scale : {S(1), S(0.75)})
             for (index_t keys = 1; keys <= 70; keys += 3) {
-              auto scores = random_vector<S>(5, heads * queries * keys);
-              if (whole_numbers)
-                for (auto& score : scores) score = static_cast<S>(static_cast<std::int64_t>(score * 16)) + S(0.5);
+              auto scores = random_stored<T>(5, heads * queries * keys);
+              if (halves)
+                for (auto& score : scores)
+                  score = reference::stored<T>(static_cast<S>(static_cast<std::int64_t>(reference::loaded(score) * 16)) + S(0.5));
               std::vector<std::int64_t> query_ids, key_ids;
               for (index_t i = 0; i < queries; ++i) query_ids.push_back(i == 1 ? posenc::kernels::absent : first_query + i);
               for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 5 == 2 ? posenc::kernels::absent : (j * 13) % 71);
               const std::array<S, heads> slopes{S(0.1), S(-3)};
-              test(posenc::kernels::bias_call<S>{.scores = scores.data(), .heads = heads, .queries = queries, .keys = keys, .head = queries * keys,
+              test(posenc::kernels::bias_call<T>{.scores = scores.data(), .heads = heads, .queries = queries, .keys = keys, .head = queries * keys,
                                                  .query = keys, .slopes = slopes.data(), .query_ids = by_ids ? query_ids.data() : nullptr,
                                                  .query_first = first_query, .key_ids = by_ids ? key_ids.data() : nullptr, .key_first = -5,
                                                  .distance = form, .reference = 7, .scale = scale, .causal = causal},
@@ -92,10 +95,10 @@ void for_each_bias(bool whole_numbers, auto&& test) {
             }
 }
 
-template <class S>
-std::vector<S> of_bias(auto&& run) {
-  std::vector<S> all;
-  for_each_bias<S>(false, [&](const posenc::kernels::bias_call<S>& call, const std::vector<S>& scores) {
+template <class T>
+std::vector<T> of_bias(auto&& run) {
+  std::vector<T> all;
+  for_each_bias<T>(false, [&](const posenc::kernels::bias_call<T>& call, const std::vector<T>& scores) {
     run(call);
     append(all, scores);
   });
@@ -103,23 +106,23 @@ std::vector<S> of_bias(auto&& run) {
 }
 
 /// The gradients of scores and slopes. `exact`: of numbers whose sums need no rounding, so that their order does not matter.
-template <class S>
+template <class T>
 std::vector<double> of_bias_backward(bool exact, auto&& run) {
   std::vector<double> all;
-  for_each_bias<S>(exact, [&](const posenc::kernels::bias_call<S>& call, const std::vector<S>& scores) {
+  for_each_bias<T>(exact, [&](const posenc::kernels::bias_call<T>& call, const std::vector<T>& scores) {
     if (exact && call.query_first > 100) return;
     std::array<double, 2> d_slopes{1, -1};
-    run(posenc::kernels::bias_backward_call<S>{call, d_slopes.data()});
-    all.insert(all.end(), scores.begin(), scores.end());
+    run(posenc::kernels::bias_backward_call<T>{call, d_slopes.data()});
+    for (const T score : scores) all.push_back(reference::loaded(score));
     all.insert(all.end(), d_slopes.begin(), d_slopes.end());
   });
   return all;
 }
 
 /// Rows without a position included.
-template <class S>
-std::vector<S> of_phase(auto&& run) {
-  std::vector<S> all;
+template <class T>
+std::vector<T> of_phase(auto&& run) {
+  std::vector<T> all;
   random_numbers random(6);
   std::vector<std::int64_t> ids{0, 1, -1, posenc::kernels::absent, std::int64_t{1} << 31, -(std::int64_t{1} << 31)};
   for (int n = 0; n < 10; ++n) ids.push_back(random.integer(-(std::int64_t{1} << 31), std::int64_t{1} << 31));
@@ -130,26 +133,15 @@ std::vector<S> of_phase(auto&& run) {
           std::vector<std::uint64_t> words;
           for (index_t k = 0; k < 2 * pairs; ++k) words.push_back(random.bits());
           const auto rows = static_cast<index_t>(ids.size());
-          std::vector<S> table(static_cast<std::size_t>(rows * 2 * pairs));
+          std::vector<T> table(static_cast<std::size_t>(rows * 2 * pairs));
           const index_t second = interleaved ? 1 : pairs;
-          run(posenc::kernels::phase_call<S>{.high = words.data(), .low = words.data() + pairs, .pairs = pairs, .ids = ids.data(), .first = 0,
+          run(posenc::kernels::phase_call<T>{.high = words.data(), .low = words.data() + pairs, .pairs = pairs, .ids = ids.data(), .first = 0,
                                              .rows = rows, .cosine = table.data() + (sine_first ? second : 0),
                                              .sine = table.data() + (sine_first ? 0 : second), .row = 2 * pairs, .interleaved = interleaved,
-                                             .scale = scale, .absent_cosine = S(1)});
+                                             .scale = scale, .absent_cosine = 1});
           append(all, table);
         }
   return all;
-}
-
-/// FNV-1a of 64 bits, over the bits of the numbers from the lowest byte up.
-template <class S>
-std::uint64_t digest(const std::vector<S>& numbers) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const S number : numbers) {
-    const auto bits = std::bit_cast<std::conditional_t<sizeof(S) == 4, std::uint32_t, std::uint64_t>>(number);
-    for (std::size_t byte = 0; byte < sizeof(S); ++byte) hash = (hash ^ (bits >> (8 * byte) & 0xffu)) * 0x100000001b3u;
-  }
-  return hash;
 }
 
 }  // namespace outputs

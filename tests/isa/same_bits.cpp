@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-/// \file  Every instruction set, compiler and processor writes the same bits. The digests below are the promise: a change of one changes
-/// what users get. All but those of phases also follow from references in plain loops.
+/// \file  Every instruction set, compiler and processor writes the same bits: those of the promised digests, which, but for phases, follow
+/// from references in plain loops too.
 #include "catch.hpp"
+#include "isa/digests.hpp"
 #include "isa/outputs.hpp"
 #include "isa/pinned.hpp"
 #include "reference/add.hpp"
@@ -17,23 +18,26 @@
 
 namespace {
 
+using outputs::promised;
+using posenc::kernels::bfloat16;
+using posenc::kernels::float16;
 using posenc::kernels::index_t;
 
 /// The outputs at each set are those of the first, bit for bit; their digest where there is one.
-template <class S>
+template <class T>
 void check_same(auto&& outputs_of) {
-  std::vector<S> first;
+  std::vector<T> first;
   at_every_instruction_set([&] {
-    const std::vector<S> got = outputs_of();
+    const std::vector<T> got = outputs_of();
     if (first.empty()) first = got;
     REQUIRE(got.size() == first.size());
-    CHECK(std::memcmp(got.data(), first.data(), got.size() * sizeof(S)) == 0);
-    CHECK(reference::bit_difference(got, first) == "");  // says where
+    CHECK(std::memcmp(got.data(), first.data(), got.size() * sizeof(T)) == 0);
+    CHECK(reference::bit_difference(reference::loaded(got), reference::loaded(first)) == "");  // says where
   });
 }
-template <class S>
+template <class T>
 void check_digest(std::uint64_t expected, auto&& outputs_of) {
-  check_same<S>([&] {
+  check_same<T>([&] {
     const auto all = outputs_of();
     CHECK(outputs::digest(all) == expected);
     return all;
@@ -64,43 +68,30 @@ void reference_phase(const posenc::kernels::phase_call<float>& call) {
     }
 }
 
-template <class S>
-struct promised;  // the digests
-template <>
-struct promised<float> {
-  static constexpr std::uint64_t add = 0x25780072a9694647u, rotate = 0xf429757abf76acaau, bias = 0xffcfd6dcf1a7f70bu,
-                                 bias_backward = 0x7628a19a7688923fu, phase = 0x077f7d7b3b3c0addu;
-};
-template <>
-struct promised<double> {
-  static constexpr std::uint64_t add = 0xa080336500e35095u, rotate = 0x3fc30001612cb730u, bias = 0xaa5165ffd428c035u,
-                                 bias_backward = 0xcc4d8a3099de6966u, phase = 0xab8d4083459c8519u;
-};
-
 }  // namespace
 
-TEMPLATE_TEST_CASE("add has the promised bits", "[isa]", float, double) {
+TEMPLATE_TEST_CASE("add has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::add, [] { return outputs::of_add<TestType>(add); });
   CHECK(outputs::digest(outputs::of_add<TestType>(reference_add)) == promised<TestType>::add);
 }
 
-TEMPLATE_TEST_CASE("rotate has the promised bits", "[isa]", float, double) {
+TEMPLATE_TEST_CASE("rotate has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::rotate, [] { return outputs::of_rotate<TestType>(rotate); });
   CHECK(outputs::digest(outputs::of_rotate<TestType>(reference_rotate)) == promised<TestType>::rotate);
 }
 
-TEMPLATE_TEST_CASE("bias has the promised bits", "[isa]", float, double) {
+TEMPLATE_TEST_CASE("bias has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::bias, [] { return outputs::of_bias<TestType>(bias); });
   CHECK(outputs::digest(outputs::of_bias<TestType>(reference_bias)) == promised<TestType>::bias);
 }
 
-TEMPLATE_TEST_CASE("bias_backward has the promised bits", "[isa]", float, double) {
+TEMPLATE_TEST_CASE("bias_backward has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<double>(promised<TestType>::bias_backward, [] { return outputs::of_bias_backward<TestType>(true, bias_backward); });
   CHECK(outputs::digest(outputs::of_bias_backward<TestType>(true, reference_bias_backward)) == promised<TestType>::bias_backward);
   check_same<double>([] { return outputs::of_bias_backward<TestType>(false, bias_backward); });  // where the order of the sum matters
 }
 
-TEMPLATE_TEST_CASE("phase has the promised bits", "[isa]", float, double) {
+TEMPLATE_TEST_CASE("phase has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::phase, [] { return outputs::of_phase<TestType>(phase); });
 }
 

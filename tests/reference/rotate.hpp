@@ -5,6 +5,7 @@
 #include <posenc/kernels/rotate.hpp>
 
 #include "reference/rounded.hpp"
+#include "reference/stored.hpp"
 
 #include <complex>
 #include <utility>
@@ -12,24 +13,24 @@
 namespace reference {
 
 /// Calls turn(a, b, cosine, sine) -> {new a, new b} for every pair, and copies the channels around where `in` is not `out`.
-template <class S>
-void for_each_pair(const posenc::kernels::rotate_call<S>& call, auto&& turn) {
+template <class T>
+void for_each_pair(const posenc::kernels::rotate_call<T>& call, auto&& turn) {
   using posenc::kernels::index_t;
   for (index_t h = 0; h < call.heads; ++h)
     for (index_t t = 0; t < call.time; ++t)
       for (index_t b = 0; b < call.batch; ++b) {
         const index_t token = b * call.time + t;
         if (call.rows && call.rows[token] < 0) continue;
-        const S* in = call.in + b * call.in_batch + t * call.in_time + h * call.in_head;
-        S* out = call.out + h * call.out_head + (call.rows ? call.rows[token] * call.out_time : b * call.out_batch + t * call.out_time);
-        const S* table = call.table + b * call.table_batch + t * call.table_time;
+        const T* in = call.in + b * call.in_batch + t * call.in_time + h * call.in_head;
+        T* out = call.out + h * call.out_head + (call.rows ? call.rows[token] * call.out_time : b * call.out_batch + t * call.out_time);
+        const compute<T>* table = call.table + b * call.table_batch + t * call.table_time;
         for (index_t c = 0; c < call.before; ++c) out[c] = in[c];
         for (index_t c = call.before + 2 * call.pairs; c < call.before + 2 * call.pairs + call.after; ++c) out[c] = in[c];
         for (index_t k = 0; k < call.pairs; ++k) {
           const index_t first = call.before + (call.interleaved ? 2 * k : k), second = first + (call.interleaved ? 1 : call.pairs);
           const auto [a, other] =
-              turn(in[first], in[second], times(table[k], call.cosine_factor), times(table[call.pairs + k], call.sine_factor));
-          out[first] = a, out[second] = other;
+              turn(loaded(in[first]), loaded(in[second]), times(table[k], call.cosine_factor), times(table[call.pairs + k], call.sine_factor));
+          out[first] = stored<T>(a), out[second] = stored<T>(other);
         }
       }
 }
@@ -42,9 +43,10 @@ inline void rotate(const posenc::kernels::rotate_call<double>& call) {
   });
 }
 
-/// Every product and every sum rounded to S, in the documented order.
-template <class S>
-void rotate_rounded(const posenc::kernels::rotate_call<S>& call) {
+/// Every product and every sum rounded to what T is computed in, in the documented order; the results to T.
+template <class T>
+void rotate_rounded(const posenc::kernels::rotate_call<T>& call) {
+  using S = compute<T>;
   for_each_pair(call, [](S a, S b, S cosine, S sine) {
     return std::pair(minus(times(a, cosine), times(b, sine)), plus(times(a, sine), times(b, cosine)));
   });

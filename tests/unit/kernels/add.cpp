@@ -6,6 +6,7 @@
 #include "random.hpp"
 #include "reference/add.hpp"
 #include "reference/difference.hpp"
+#include "reference/stored.hpp"
 
 #include <array>
 #include <cstdint>
@@ -15,7 +16,10 @@
 
 namespace {
 
+using posenc::kernels::bfloat16;
+using posenc::kernels::float16;
 using posenc::kernels::index_t;
+using reference::compute;
 
 struct layout {
   const char* name;
@@ -39,16 +43,17 @@ constexpr layout layouts[] = {
 constexpr std::int64_t rows[] = {2, 9, 6, 3, 0, 7, 4, 1, 8, -1};
 
 // Batch 2, time 5. Everything starts `shift` elements into its memory, so that it is not aligned.
-template <class S>
+template <class T>
 void compare(const layout& form, index_t channels, index_t shift) {
   constexpr index_t batch = 2, time = 5;
   const index_t row = channels + form.gap, size = shift + batch * time * row + 8;
-  const auto in = random_vector<S>(1, size), table = random_vector<S>(2, size), untouched = random_vector<S>(3, size);
+  const auto in = reference::random_stored<T>(1, size), untouched = reference::random_stored<T>(3, size);
+  const auto table = random_vector<compute<T>>(2, size);
   auto got = form.in_place ? in : untouched, expected = got;
 
   const index_t first = shift + (form.backwards ? (time - 1) * row : 0), step = form.backwards ? -row : row;
-  const auto call = [&](std::vector<S>& out) {
-    return posenc::kernels::add_call<S>{.in = (form.in_place ? out : in).data() + first, .out = out.data() + first, .table = table.data() + shift,
+  const auto call = [&](std::vector<T>& out) {
+    return posenc::kernels::add_call<T>{.in = (form.in_place ? out : in).data() + first, .out = out.data() + first, .table = table.data() + shift,
                                         .batch = batch, .time = time, .channels = channels, .in_batch = time * row, .in_time = step,
                                         .out_batch = time * row, .out_time = step, .table_batch = form.shared_by_batch ? 0 : time * channels,
                                         .table_time = form.shared_by_time ? 0 : channels, .rows = form.into_rows ? rows : nullptr};
@@ -56,29 +61,33 @@ void compare(const layout& form, index_t channels, index_t shift) {
   posenc::kernels::add(call(got));
   reference::add(call(expected));
   INFO(form.name << ", " << channels << " channels, from element " << shift);
-  CHECK(reference::bit_difference(got, expected) == "");
+  CHECK(reference::bit_difference(reference::loaded(got), reference::loaded(expected)) == "");
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("the add kernel adds a code to every token and touches nothing else", "[kernels][add]", float, double) {
+TEMPLATE_TEST_CASE("the add kernel adds a code to every token and touches nothing else", "[kernels][add]", float, double, bfloat16, float16) {
   at_every_instruction_set([] {
     for (const auto& form : layouts)
       for (index_t channels = 1; channels <= 70; ++channels) compare<TestType>(form, channels, channels % 4);
   });
 }
 
-TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][add]", float, double) {
-  using limits = std::numeric_limits<TestType>;
-  const std::vector<TestType> specials{limits::quiet_NaN(),   limits::infinity(), -limits::infinity(), limits::denorm_min(),
-                                       -limits::denorm_min(), limits::min(),      limits::max(),       -limits::max(),
-                                       TestType(0),           -TestType(0),       TestType(1),         limits::epsilon()};
+TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][add]", float, double, bfloat16, float16) {
+  using S = compute<TestType>;
+  using limits = std::numeric_limits<S>;
+  const std::vector<S> specials{limits::quiet_NaN(),   limits::infinity(), -limits::infinity(), limits::denorm_min(),
+                                -limits::denorm_min(), limits::min(),      limits::max(),       -limits::max(),
+                                S(0),                  -S(0),              S(1),                limits::epsilon(),
+                                S(65504),              S(0x1p-24),         S(0x1.8p-24),  // the ends of float16, and a tie
+                                reference::largest_nan<S>()};
   at_every_instruction_set([&] {
-    for (const TestType code : specials) {  // beside every other one, in every lane of a vector and in the tail
-      std::vector<TestType> in;
-      for (int round = 0; round < 3; ++round) in.insert(in.end(), specials.begin(), specials.end());
+    for (const S code : specials) {  // beside every other one, in every lane of a vector and in the tail
+      std::vector<S> numbers;
+      for (int round = 0; round < 3; ++round) numbers.insert(numbers.end(), specials.begin(), specials.end());
+      const auto in = reference::stored<TestType>(numbers);
       const auto channels = static_cast<index_t>(in.size());
-      const std::vector<TestType> table(in.size(), code);
+      const std::vector<S> table(in.size(), code);
       auto got = in, expected = in;
       const auto call = [&](std::vector<TestType>& out) {
         return posenc::kernels::add_call<TestType>{.in = out.data(), .out = out.data(), .table = table.data(), .batch = 1, .time = 1, .channels = channels,
@@ -87,7 +96,7 @@ TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals 
       posenc::kernels::add(call(got));
       reference::add(call(expected));
       INFO("code " << code);
-      CHECK(reference::bit_difference(got, expected) == "");
+      CHECK(reference::bit_difference(reference::loaded(got), reference::loaded(expected)) == "");
     }
   });
 }

@@ -6,6 +6,7 @@
 #include "random.hpp"
 #include "reference/bias.hpp"
 #include "reference/difference.hpp"
+#include "reference/stored.hpp"
 
 #include <array>
 #include <cstdint>
@@ -16,10 +17,15 @@
 namespace {
 
 using posenc::kernels::absent;
+using posenc::kernels::bfloat16;
 using posenc::kernels::bias_backward_call;
 using posenc::kernels::bias_call;
 using posenc::kernels::distance;
+using posenc::kernels::float16;
 using posenc::kernels::index_t;
+using reference::compute;
+using reference::loaded;
+using reference::random_stored;
 
 constexpr distance forms[] = {distance::causal, distance::symmetric, distance::key};
 
@@ -48,8 +54,9 @@ constexpr place places[] = {
 enum class ids { none, keys, both };
 
 // Scores of 3 heads and 3 queries with room around every row, from an element that is not aligned.
-template <class S>
+template <class T>
 struct problem {
+  using S = compute<T>;
   static constexpr index_t heads = 3, queries = 3, shift = 1;
 
   problem(const place& around, index_t number_of_keys, ids kind, distance which, bool is_causal)
@@ -57,13 +64,13 @@ struct problem {
         keys(number_of_keys),
         form(which),
         causal(is_causal),
-        scores(random_vector<S>(5, shift + heads * queries * (keys + 2) + 4)) {
+        scores(random_stored<T>(5, shift + heads * queries * (keys + 2) + 4)) {
     if (kind == ids::none) return;
     for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 7 == 3 ? absent : around.key + j);
     if (kind == ids::both)
       for (index_t i = 0; i < queries; ++i) query_ids.push_back(i == 1 ? absent : around.query + 2 * i);
   }
-  bias_call<S> call(std::vector<S>& to) const {
+  bias_call<T> call(std::vector<T>& to) const {
     return {.scores = to.data() + shift, .heads = heads, .queries = queries, .keys = keys, .head = queries * (keys + 2), .query = keys + 2,
             .slopes = slopes.data(), .query_ids = query_ids.empty() ? nullptr : query_ids.data(), .query_first = start.query,
             .key_ids = key_ids.empty() ? nullptr : key_ids.data(), .key_first = start.key, .distance = form, .reference = start.reference,
@@ -78,40 +85,40 @@ struct problem {
   index_t keys;
   distance form;
   bool causal;
-  std::vector<S> scores;
+  std::vector<T> scores;
   std::vector<std::int64_t> query_ids, key_ids;
   std::array<S, heads> slopes{S(0.5), S(-0.3), S(0)};
   S scale = S(0.7);
 };
 
-template <class S>
+template <class T>
 void for_each_problem(index_t most_keys, auto&& test) {
   for (const auto& around : places)
     for (const auto kind : {ids::none, ids::keys, ids::both})
       for (const auto form : forms)
         for (const bool causal : {false, true})
-          for (index_t keys = 1; keys <= most_keys; keys += kind == ids::none ? 1 : 5) test(problem<S>(around, keys, kind, form, causal));
+          for (index_t keys = 1; keys <= most_keys; keys += kind == ids::none ? 1 : 5) test(problem<T>(around, keys, kind, form, causal));
 }
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("the bias kernel scales, biases and masks every pair and touches nothing else", "[kernels][bias]", float, double) {
+TEMPLATE_TEST_CASE("the bias kernel scales, biases and masks every pair and touches nothing else", "[kernels][bias]", float, double, bfloat16, float16) {
   at_every_instruction_set([] {
     for_each_problem<TestType>(70, [](const problem<TestType>& given) {
       auto got = given.scores, expected = given.scores;
       posenc::kernels::bias(given.call(got));
       reference::bias(given.call(expected));
       INFO(given.text());
-      CHECK(reference::difference(got, expected, 0) == "");
+      CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
     });
   });
 }
 
-TEMPLATE_TEST_CASE("the bias kernel reads one tensor and writes another", "[kernels][bias]", float, double) {
+TEMPLATE_TEST_CASE("the bias kernel reads one tensor and writes another", "[kernels][bias]", float, double, bfloat16, float16) {
   at_every_instruction_set([] {
     for_each_problem<TestType>(40, [](const problem<TestType>& given) {
-      const auto untouched = random_vector<TestType>(6, static_cast<index_t>(given.scores.size()));
-      const auto in = random_vector<TestType>(7, 3 + 3 * 50 * 4);  // strides of its own
+      const auto untouched = random_stored<TestType>(6, static_cast<index_t>(given.scores.size()));
+      const auto in = random_stored<TestType>(7, 3 + 3 * 50 * 4);  // strides of its own
       auto got = untouched, expected = untouched;
       const auto call = [&](std::vector<TestType>& out) {
         auto made = given.call(out);
@@ -121,12 +128,12 @@ TEMPLATE_TEST_CASE("the bias kernel reads one tensor and writes another", "[kern
       posenc::kernels::bias(call(got));
       reference::bias(call(expected));
       INFO(given.text());
-      CHECK(reference::difference(got, expected, 0) == "");
+      CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
     });
   });
 }
 
-TEMPLATE_TEST_CASE("the bias kernel needs no scale", "[kernels][bias]", float, double) {
+TEMPLATE_TEST_CASE("the bias kernel needs no scale", "[kernels][bias]", float, double, bfloat16, float16) {
   at_every_instruction_set([] {
     for_each_problem<TestType>(40, [](problem<TestType> given) {
       given.scale = 1;
@@ -134,12 +141,12 @@ TEMPLATE_TEST_CASE("the bias kernel needs no scale", "[kernels][bias]", float, d
       posenc::kernels::bias(given.call(got));
       reference::bias(given.call(expected));
       INFO(given.text());
-      CHECK(reference::difference(got, expected, 0) == "");
+      CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
     });
   });
 }
 
-TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the ids of that range", "[kernels][bias]", float, double) {
+TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the ids of that range", "[kernels][bias]", float, double, bfloat16, float16) {
   at_every_instruction_set([] {
     for_each_problem<TestType>(70, [](const problem<TestType>& given) {
       if (!given.key_ids.empty()) return;
@@ -147,36 +154,38 @@ TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the
       for (index_t j = 0; j < same.keys; ++j) same.key_ids.push_back(same.start.key + j);
       for (index_t i = 0; i < same.queries; ++i) same.query_ids.push_back(same.start.query + i);
       auto range = given.scores, from_ids = given.scores;
-      for (std::size_t n = 0; n < range.size(); n += 4) range[n] = from_ids[n] = -TestType(0);  // whose sign a zero of either sign decides
+      for (std::size_t n = 0; n < range.size(); n += 4) range[n] = from_ids[n] = reference::stored<TestType>(-compute<TestType>(0));  // whose sign a zero of either sign decides
       posenc::kernels::bias(given.call(range));
       posenc::kernels::bias(same.call(from_ids));
       INFO(given.text());
-      CHECK(reference::bit_difference(range, from_ids) == "");
+      CHECK(reference::bit_difference(loaded(range), loaded(from_ids)) == "");
     });
   });
 }
 
-TEMPLATE_TEST_CASE("the bias kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][bias]", float, double) {
-  using limits = std::numeric_limits<TestType>;
-  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(),
-                                       limits::max(),       -limits::max(),     TestType(0),         -TestType(0),         TestType(1)};
+TEMPLATE_TEST_CASE("the bias kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][bias]", float, double, bfloat16, float16) {
+  using S = compute<TestType>;
+  using limits = std::numeric_limits<S>;
+  const std::vector<S> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(), limits::max(),
+                                -limits::max(),      S(0),               -S(0),               S(1),                 S(65504),      S(0x1p-24),
+                                reference::largest_nan<S>()};
   at_every_instruction_set([&] {
     for (const auto kind : {ids::none, ids::both})
       for (const auto form : forms)
-        for (const TestType slope : specials) {
+        for (const S slope : specials) {
           problem<TestType> given(places[1], 45, kind, form, true);
-          for (std::size_t n = 0; n < given.scores.size(); ++n) given.scores[n] = specials[n % specials.size()];
+          for (std::size_t n = 0; n < given.scores.size(); ++n) given.scores[n] = reference::stored<TestType>(specials[n % specials.size()]);
           given.slopes[1] = slope;
           auto got = given.scores, expected = given.scores;
           posenc::kernels::bias(given.call(got));
           reference::bias(given.call(expected));
           INFO(given.text() << ", slope " << slope);
-          CHECK(reference::difference(got, expected, 0) == "");
+          CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
         }
   });
 }
 
-TEMPLATE_TEST_CASE("the backward bias kernel sums distances, scales and masks", "[kernels][bias]", float, double) {
+TEMPLATE_TEST_CASE("the backward bias kernel sums distances, scales and masks", "[kernels][bias]", float, double, bfloat16, float16) {
   at_every_instruction_set([] {
     for_each_problem<TestType>(40, [](const problem<TestType>& given) {
       auto got = given.scores, expected = given.scores;
@@ -184,7 +193,7 @@ TEMPLATE_TEST_CASE("the backward bias kernel sums distances, scales and masks", 
       posenc::kernels::bias_backward<TestType>({given.call(got), sums.data()});
       const double magnitude = reference::bias_backward<TestType>({given.call(expected), expected_sums.data()});
       INFO(given.text());
-      CHECK(reference::difference(got, expected, 0) == "");
+      CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
       CHECK(reference::difference(sums, expected_sums, (magnitude + 2) * 1e-14) == "");  // 120 additions of 1.1e-16 each
     });
   });

@@ -6,6 +6,7 @@
 #include "random.hpp"
 #include "reference/difference.hpp"
 #include "reference/rotate.hpp"
+#include "reference/stored.hpp"
 
 #include <algorithm>
 #include <array>
@@ -13,13 +14,19 @@
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace {
 
+using posenc::kernels::bfloat16;
+using posenc::kernels::float16;
 using posenc::kernels::index_t;
 using posenc::kernels::rotate_call;
+using reference::compute;
+using reference::loaded;
+using reference::random_stored;
 
 struct layout {
   const char* name;
@@ -49,20 +56,20 @@ constexpr layout layouts[] = {
     {.name = "by head, turned back", .heads = 4, .head_major = true, .cosine_factor = 0.5, .sine_factor = -0.5},
 };
 
-template <class S>
+template <class T>
 struct problem {
   problem(const layout& laid_out, bool neighbours, index_t count)
       : form(laid_out), interleaved(neighbours), pairs(count), width(form.before + 2 * pairs + form.after + form.gap),
-        size(shift + form.batch * form.time * form.heads * width + 8), in(random_vector<S>(7, size)),
-        table(random_vector<S>(8, shift + form.batch * form.time * 2 * pairs)), out(form.in_place ? in : random_vector<S>(9, size)) {
+        size(shift + form.batch * form.time * form.heads * width + 8), in(random_stored<T>(7, size)),
+        table(random_vector<compute<T>>(8, shift + form.batch * form.time * 2 * pairs)), out(form.in_place ? in : random_stored<T>(9, size)) {
     rows.resize(static_cast<std::size_t>(form.batch * form.time));  // out of order, and none for the last token
     for (std::size_t token = 0; token < rows.size(); ++token) rows[token] = static_cast<std::int64_t>((token * 5 + 2) % rows.size());
     rows.back() = -1;
   }
 
-  /// The same call on numbers of type T.
-  template <class T>
-  rotate_call<T> call(const std::vector<T>& from, std::vector<T>& to, const std::vector<T>& angles) const {
+  /// The same call on numbers of type U.
+  template <class U>
+  rotate_call<U> call(const std::vector<U>& from, std::vector<U>& to, const std::vector<compute<U>>& angles) const {
     const index_t head = form.head_major ? form.time * width : width;
     const index_t step = form.head_major ? width : form.heads * width, row = form.time * form.heads * width;
     const index_t first = shift + (form.backwards ? (form.time - 1) * step : 0), time = form.backwards ? -step : step;
@@ -72,14 +79,16 @@ struct problem {
             .out_head = form.into_rows && form.head_major ? form.batch * form.time * width : head, .rows = form.into_rows ? rows.data() : nullptr,
             .table = angles.data() + shift, .table_batch = form.table_by_row ? form.time * 2 * pairs : 0,
             .table_time = form.table_by_time ? 2 * pairs : 0, .pairs = pairs, .before = form.before, .after = form.after, .interleaved = interleaved,
-            .cosine_factor = static_cast<T>(form.cosine_factor), .sine_factor = static_cast<T>(form.sine_factor)};
+            .cosine_factor = static_cast<compute<U>>(form.cosine_factor), .sine_factor = static_cast<compute<U>>(form.sine_factor)};
   }
 
   static constexpr index_t shift = 1;  // so that nothing is aligned
   layout form;
   bool interleaved;
   index_t pairs, width, size;
-  std::vector<S> in, table, out;
+  std::vector<T> in;
+  std::vector<compute<T>> table;
+  std::vector<T> out;
   std::vector<std::int64_t> rows;
 };
 
@@ -95,9 +104,10 @@ std::vector<double> in_double(const auto& numbers) { return {numbers.begin(), nu
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("the rotate kernel multiplies complex numbers and touches nothing else", "[kernels][rotate]", float, double) {
-  // Four roundings of numbers below 1 times the larger factor, each side of the sum.
-  constexpr double tolerance = 4 * 1.5 * std::numeric_limits<TestType>::epsilon();
+TEMPLATE_TEST_CASE("the rotate kernel multiplies complex numbers and touches nothing else", "[kernels][rotate]", float, double, bfloat16, float16) {
+  // Four roundings of numbers below 1 times the larger factor, each side of the sum; then one of a number below 4 to 16 bits.
+  constexpr double tolerance = 4 * 1.5 * std::numeric_limits<compute<TestType>>::epsilon() +
+                               (sizeof(TestType) > 2 ? 0 : std::is_same_v<TestType, bfloat16> ? 0x1p-7 : 0x1p-10);
   at_every_instruction_set([] {
     for (const auto& form : layouts)
       for (const bool interleaved : {false, true})
@@ -106,50 +116,53 @@ TEMPLATE_TEST_CASE("the rotate kernel multiplies complex numbers and touches not
           auto got = given.out;
           posenc::kernels::rotate(given.call(given.in, got, given.table));
 
-          const auto in = in_double(given.in), table = in_double(given.table);
-          auto expected = in_double(given.out);
+          const auto in = in_double(loaded(given.in)), table = in_double(given.table);
+          auto expected = in_double(loaded(given.out));
           reference::rotate(given.call(in, expected, table));
           auto rounded = given.out;
           reference::rotate_rounded(given.call(given.in, rounded, given.table));
 
           INFO(form.name << (interleaved ? ", interleaved, " : ", halves, ") << pairs << " pairs");
-          CHECK(reference::difference(got, expected, tolerance) == "");
-          CHECK(reference::bit_difference(got, rounded) == "");
+          CHECK(reference::difference(loaded(got), expected, tolerance) == "");
+          CHECK(reference::bit_difference(loaded(got), loaded(rounded)) == "");
         }
   });
 }
 
-TEMPLATE_TEST_CASE("the rotate kernel copies other channels bit for bit", "[kernels][rotate]", float, double) {
+TEMPLATE_TEST_CASE("the rotate kernel copies other channels bit for bit", "[kernels][rotate]", float, double, bfloat16, float16) {
   at_every_instruction_set([] {
     for (const index_t around : {1, 2, 3, 7, 16, 33}) {
       problem<TestType> given({.name = "", .in_place = false, .before = around, .after = around}, true, 2);
-      fill(given.in, 4);
-      for (std::size_t i = 0; i < given.in.size(); i += 3) given.in[i] = std::numeric_limits<TestType>::quiet_NaN();
+      given.in = random_stored<TestType>(4, given.size);
+      for (std::size_t i = 0; i < given.in.size(); i += 3)
+        given.in[i] = reference::stored<TestType>(std::numeric_limits<compute<TestType>>::quiet_NaN());
       auto got = given.out, expected = given.out;
       posenc::kernels::rotate(given.call(given.in, got, given.table));
       reference::rotate_rounded(given.call(given.in, expected, given.table));
-      CHECK(reference::bit_difference(got, expected) == "");
+      CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
     }
   });
 }
 
 TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][rotate]", float,
-                   double) {
-  using limits = std::numeric_limits<TestType>;
-  const std::vector<TestType> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(),
-                                       limits::max(),       TestType(0),        -TestType(0),        TestType(1),          TestType(-3)};
+                   double, bfloat16, float16) {
+  using S = compute<TestType>;
+  using limits = std::numeric_limits<S>;
+  const std::vector<S> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(), limits::max(),
+                                S(0),                -S(0),              S(1),                S(-3),                S(65504),      S(0x1p-24),
+                                reference::largest_nan<S>()};
   at_every_instruction_set([&] {
     for (const bool interleaved : {false, true})
       for (const index_t pairs : {1, 3, 16, 21, 64})
         for (std::size_t offset = 0; offset < specials.size(); ++offset) {
           problem<TestType> given({.name = "", .heads = 5}, interleaved, pairs);
-          for (std::size_t i = 0; i < given.out.size(); ++i) given.out[i] = specials[(i + offset) % specials.size()];
+          for (std::size_t i = 0; i < given.out.size(); ++i) given.out[i] = reference::stored<TestType>(specials[(i + offset) % specials.size()]);
           for (std::size_t i = 0; i < given.table.size(); i += 2) given.table[i] = specials[i / 2 % specials.size()];
           auto got = given.out, expected = given.out;
           posenc::kernels::rotate(given.call(given.in, got, given.table));
           reference::rotate_rounded(given.call(given.in, expected, given.table));
           INFO(pairs << " pairs, " << (interleaved ? "interleaved" : "halves") << ", from special value " << offset);
-          CHECK(reference::bit_difference(got, expected) == "");
+          CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
         }
   });
 }

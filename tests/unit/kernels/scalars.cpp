@@ -4,6 +4,8 @@
 
 #include "catch.hpp"
 #include "isa/pinned.hpp"
+#include "reference/difference.hpp"
+#include "reference/stored.hpp"
 
 #include <cmath>
 #include <cstdint>
@@ -175,4 +177,28 @@ TEMPLATE_TEST_CASE("values beyond the largest round to infinity", "[scalars]", E
     encoder.bias(scores, at, {.scale = 2});
     for (index_t j = 0; j < 40; ++j) CHECK(static_cast<float>(scores(0, 0, 0, j)) == -std::numeric_limits<float>::infinity());
   }
+}
+
+TEMPLATE_TEST_CASE("the references' 16-bit formats are Eigen's", "[scalars]", Eigen::half, Eigen::bfloat16) {
+  using stored = kernel_scalar<TestType>;
+  const auto bits_of = [](TestType number) {
+    std::uint16_t bits;
+    std::memcpy(&bits, &number, sizeof bits);
+    return bits;
+  };
+  int wrong = 0;
+  for (unsigned bits = 0; bits < 0x10000; ++bits) {
+    TestType number;
+    const auto word = static_cast<std::uint16_t>(bits);
+    std::memcpy(static_cast<void*>(&number), &word, sizeof word);
+    const float got = reference::loaded(stored{word}), expected = static_cast<float>(number);
+    wrong += !(reference::same_bits(got, expected) || (std::isnan(got) && std::isnan(expected)));
+    if (std::isnan(expected)) continue;
+    // The number itself, and where it gives way to the next: before, at and after the middle between them.
+    const auto next = static_cast<std::uint16_t>(bits + 1);
+    const float middle = std::isinf(expected) ? expected : (expected + reference::loaded(stored{next})) / 2;
+    for (const float value : {expected, middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 2 * middle)})
+      wrong += !std::isnan(value) && reference::stored<stored>(value).bits != bits_of(TestType(value));
+  }
+  CHECK(wrong == 0);
 }

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+/// \file  The digests of what the kernels write (see outputs.hpp). They are the promise: a change of one changes what users get.
+#pragma once
+
+#include <posenc/kernels/scalars.hpp>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+namespace outputs {
+
+/// FNV-1a of 64 bits, over the bits of the numbers from the lowest byte up.
+template <class T>
+std::uint64_t digest(const std::vector<T>& numbers) {
+  using word = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const T number : numbers) {
+    const std::uint64_t bits = std::bit_cast<word>(number);
+    for (std::size_t byte = 0; byte < sizeof(T); ++byte) hash = (hash ^ (bits >> (8 * byte) & 0xffu)) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+template <class T>
+struct promised;
+template <>
+struct promised<float> {
+  static constexpr std::uint64_t add = 0x25780072a9694647u, rotate = 0xf429757abf76acaau, bias = 0xffcfd6dcf1a7f70bu,
+                                 bias_backward = 0x7628a19a7688923fu, phase = 0x077f7d7b3b3c0addu;
+};
+template <>
+struct promised<double> {
+  static constexpr std::uint64_t add = 0xa080336500e35095u, rotate = 0x3fc30001612cb730u, bias = 0xaa5165ffd428c035u,
+                                 bias_backward = 0xcc4d8a3099de6966u, phase = 0xab8d4083459c8519u;
+};
+template <>
+struct promised<posenc::kernels::bfloat16> {
+  static constexpr std::uint64_t add = 0x58555748d79170b0u, rotate = 0xef936b81e1f2f645u, bias = 0x42d0450216e9e13eu,
+                                 bias_backward = 0x5962f95467d8b2e3u, phase = 0x8d1d7ed014969a0fu;
+};
+template <>
+struct promised<posenc::kernels::float16> {
+  static constexpr std::uint64_t add = 0x65b8347b3c80f77au, rotate = 0x8b7b246feba82540u, bias = 0x731a5591807a2056u,
+                                 bias_backward = 0xb96962004c2d4690u, phase = 0xb1750065e7a59536u;
+};
+
+/// Of the frequencies of base 10000 and 64 pairs, the high and the low word of each in turn.
+inline constexpr std::uint64_t promised_frequencies = 0xffca95aa68d24cddu;
+
+}  // namespace outputs

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+/// \file  A program that checks the promised digests by itself, with neither Eigen nor Catch2: for other flags, compilers and processors.
+#include <posenc/phase.hpp>
+
+#include "isa/digests.hpp"
+#include "isa/outputs.hpp"
+
+#include <cinttypes>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace posenc;
+
+int wrong = 0;
+
+void check(const std::string& what, std::uint64_t got, std::uint64_t expected) {
+  wrong += got != expected;
+  std::printf("%-6s %s: %016" PRIx64, got == expected ? "same" : "OTHER", what.c_str(), got);
+  if (got != expected) std::printf(" instead of %016" PRIx64, expected);
+  std::printf("\n");
+}
+
+template <class T>
+void check_kernels(const std::string& scalar) {
+  using promised = outputs::promised<T>;
+  const std::string of = std::string(name(current_instruction_set())) + " " + scalar + " ";
+  check(of + "add", outputs::digest(outputs::of_add<T>([](const auto& call) { kernels::add(call); })), promised::add);
+  check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
+  check(of + "bias", outputs::digest(outputs::of_bias<T>([](const auto& call) { kernels::bias(call); })), promised::bias);
+  check(of + "bias_backward", outputs::digest(outputs::of_bias_backward<T>(true, [](const auto& call) { kernels::bias_backward(call); })),
+        promised::bias_backward);
+  check(of + "phase", outputs::digest(outputs::of_phase<T>([](const auto& call) { kernels::phase(call); })), promised::phase);
+}
+
+/// Frequencies, which are formed in double-double: those of base 10000 and 64 pairs.
+std::vector<turns> schedule() {
+  const double_double rate = posenc::log(10000) / double_double{64, 0};
+  std::vector<turns> all;
+  for (int k = 0; k < 64; ++k) all.push_back(from_radians(exp(rate * double_double{-static_cast<double>(k), 0})));
+  return all;
+}
+
+/// The cosine and the sine of one position and frequency, as the kernel writes them.
+template <class S>
+std::vector<S> angle(std::int64_t position, turns frequency) {
+  std::vector<S> both(2);
+  kernels::phase<S>({.high = &frequency.high, .low = &frequency.low, .pairs = 1, .ids = &position, .first = 0, .rows = 1, .cosine = &both[0],
+                     .sine = &both[1], .row = 2, .interleaved = false, .scale = 1, .absent_cosine = 1});
+  return both;
+}
+
+/// phase.hpp forms the angles that the kernel forms: a frequency of that angle, once, has the same cosine and sine.
+void check_phases() {
+  std::vector<float> got, expected;
+  std::vector<double> got_double, expected_double;
+  random_numbers random(8);
+  for (const turns frequency : schedule()) {
+    const std::int64_t position = random.integer(-(std::int64_t{1} << 40), std::int64_t{1} << 40);
+    outputs::append(got, angle<float>(1, {float_phase(position, frequency), 0}));
+    outputs::append(expected, angle<float>(position, frequency));
+    outputs::append(got_double, angle<double>(1, {double_phase(position, frequency), 0}));
+    outputs::append(expected_double, angle<double>(position, frequency));
+  }
+  const std::string of(name(current_instruction_set()));
+  check(of + " float_phase", outputs::digest(got), outputs::digest(expected));
+  check(of + " double_phase", outputs::digest(got_double), outputs::digest(expected_double));
+}
+
+}  // namespace
+
+int main() {
+  std::vector<std::uint64_t> words;
+  for (const turns frequency : schedule()) words.push_back(frequency.high), words.push_back(frequency.low);
+  check("frequencies", outputs::digest(words), outputs::promised_frequencies);
+  check("three quarters of a turn", to_turns({0.75, 0}).high, std::uint64_t{3} << 62);
+  check("a turn backwards and 2^-70", to_turns({-1, 0x1p-70}).low, std::uint64_t{1} << 58);
+
+  for (const auto set : {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512}) {
+    if (set > best_instruction_set()) continue;
+    pin_instruction_set(set);
+    check_kernels<float>("float");
+    check_kernels<double>("double");
+    check_kernels<kernels::bfloat16>("bfloat16");
+    check_kernels<kernels::float16>("float16");
+    check_phases();
+  }
+  std::printf("%d wrong\n", wrong);
+  return wrong > 0;
+}
