@@ -9,7 +9,9 @@
 
 // Contraction would make the error terms depend on the user's flags. Pragmas, because a header-only library forces no flag on anybody.
 #if defined(__clang__)
+#if defined(__x86_64__) || defined(__i386__)  // elsewhere clang 14 knows no float_control
 #pragma float_control(push)
+#endif
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
 #pragma GCC push_options
@@ -101,8 +103,10 @@ inline double_double exp(double_double x) noexcept {
 
 }  // namespace POSENC_NAMESPACE
 
-#if defined(__clang__)
+#if defined(__clang__) && (defined(__x86_64__) || defined(__i386__))
 #pragma float_control(pop)
+#elif defined(__clang__)
+#pragma STDC FP_CONTRACT DEFAULT
 #elif defined(__GNUC__)
 #pragma GCC pop_options
 #endif

@@ -6,6 +6,7 @@
 #include <posenc/kernels/instruction_set.hpp>
 #include <posenc/kernels/scalars.hpp>
 
+#include <bit>  // endian
 #include <cstddef>
 #include <cstdint>
 
