@@ -68,14 +68,14 @@ class rope {
   template <class T>
     requires writable_as<T, S>
   void require_fits(const head_view<T>& x, operand role, const rotary_tables<S>& tables) const {
-    checked(x, x, {}, tables[role], 1, 1);
+    checked(x, x, {}, tables[role]);
   }
 
   /// Rotates x in place.
   template <class T>
     requires writable_as<T, S>
   void rotate(head_view<T> x, const rotary_table<S>& table, const executor& run = {}) const {
-    turn(checked(x, x, {}, table, 1, 1), run);
+    turn(checked(x, x, {}, table), run);
   }
   template <class T>
     requires writable_as<T, S>
@@ -95,7 +95,7 @@ class rope {
   void rotate(head_view<T> in, head_view<U> out, const rotary_table<S>& table, const executor& run = {}) const {
     require(in.by_time().extents() == out.by_time().extents(), name(), "the output must have the input's shape", in.by_time().extents(),
             out.by_time().extents());
-    turn(checked(in, out, {}, table, 1, 1), run);
+    turn(checked(in, out, {}, table), run);
   }
   /// The same into the slots or pages of a cache: token (b, t) goes to slot `rows[b * time + t]` of `cache`, a view `[1, slot, head,
   /// channel]`; `no_row` skips it. \throws argument_error  for a row outside the cache.
@@ -107,17 +107,18 @@ class rope {
     require_destinations(name(), rows, in.batch(), in.time(), cache.time());
     require(in.by_time().empty() || in.by_time().data() != cache.by_time().data(), name(), "the input must not overlap the cache",
             in.by_time().extents(), cache.by_time().extents());
-    turn(checked(in, cache, rows, table, 1, 1), run);
+    turn(checked(in, cache, rows, table), run);
   }
 
-  /// Undoes `rotate`, attention factor included: inverse(rotate(x)) = x up to rounding.
+  /// Undoes `rotate`, attention factor included: inverse(rotate(x)) = x up to rounding. Allocates a table where that factor is not 1.
   template <class T>
     requires writable_as<T, S>
   void inverse(head_view<T> x, const rotary_table<S>& table, const executor& run = {}) const {
     const double square = table.factor() * table.factor();
-    const auto call = checked(x, x, {}, table, 1 / square, -1 / square);
+    auto call = checked(x, x, {}, table, true);
     if (square == 1) return turn(call, run);
     if (x.by_time().empty()) return;
+    const rotary_table<S> undone = table.scaled(static_cast<S>(1 / square));
     // Tokens that do not turn were not multiplied by the factor either: the calls leave them out.
     const index_t tokens = x.batch() * x.time();
     run.split(tokens, run.parts(tokens, cost_of(call)), [&](index_t, index_t from, index_t to) {
@@ -127,7 +128,7 @@ class rope {
         const index_t b = token / x.time(), t = token % x.time(), last = std::min(x.time(), t + to - token);
         for (part.time = 0; t + part.time < last && table.turns(b, t + part.time);) ++part.time;
         part.in = part.out = kernel_pointer(&x(b, t, 0, 0));
-        part.table = table.row(b, t);
+        part.table = undone.row(b, t);
         kernels::rotate(part);
       }
     });
@@ -142,7 +143,7 @@ class rope {
   template <class T>
     requires writable_as<T, S>
   void rotate_backward(head_view<T> d, const rotary_table<S>& table, const executor& run = {}) const {
-    turn(checked(d, d, {}, table, 1, -1), run);
+    turn(checked(d, d, {}, table, true), run);
   }
   template <class T>
     requires writable_as<T, S>
@@ -156,7 +157,7 @@ class rope {
     requires writable_as<T, S>
   void shift(head_view<T> keys, const positions& deltas, const executor& run = {}) const {
     const rotary_table<S> table(name(), speeds_, deltas, 1, run);
-    turn(checked(keys, keys, {}, table, 1, 1), run);
+    turn(checked(keys, keys, {}, table), run);
   }
   /// The same delta for all.
   template <class T>
@@ -164,7 +165,7 @@ class rope {
   void shift(head_view<T> keys, position delta, const executor& run = {}) const {
     require(delta != no_position, name(), "a shift must be a number of positions", "no_position");
     const rotary_table<S> table(name(), speeds_, positions::range(1, delta));
-    turn(checked(keys, keys, {}, table, 1, 1, true), run);
+    turn(checked(keys, keys, {}, table, false, true), run);
   }
 
   friend bool operator==(const rope& a, const rope& b) { return a.options_ == b.options_; }
@@ -192,7 +193,7 @@ class rope {
   }
   template <class T, class U>
   kernels::rotate_call<kernel_scalar<U>> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,
-                                  double cosine_factor, double sine_factor, bool one_row_for_all = false) const {
+                                  bool back = false, bool one_row_for_all = false) const {
     const index_t dim = options_.dim;
     const auto& from = in.by_time();
     const auto& to = out.by_time();
@@ -210,7 +211,7 @@ class rope {
             .table = table.row(0, 0), .table_batch = table.batch() == 0 ? 0 : table.time() * dim, .table_time = one_row_for_all ? 0 : dim,
             .pairs = dim / 2, .before = options_.offset, .after = in.channels() - dim - options_.offset,
             .interleaved = options_.pairing == pairing::interleaved,
-            .cosine_factor = static_cast<S>(cosine_factor), .sine_factor = static_cast<S>(sine_factor)};
+            .back = back};
   }
 
   rope_options options_;

@@ -202,6 +202,13 @@ constexpr index_t checked_product(std::string_view who, const std::array<index_t
   return product / static_cast<index_t>(bytes);
 }
 
+namespace detail {
+constexpr index_t step_of(index_t stride) noexcept {  // its size; what has none, is too large in any case
+  constexpr index_t most = std::numeric_limits<index_t>::max();
+  return stride >= 0 ? stride : stride < -most ? most : -stride;
+}
+}  // namespace detail
+
 /// What every verb asks of a view before it writes: the elements of the last axis lie side by side, and every offset fits in memory.
 /// \throws argument_error  otherwise.
 template <class T, int Rank>
@@ -211,7 +218,7 @@ constexpr void require_rows(std::string_view who, const tensor_view<T, Rank>& vi
   index_t left = std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(T)) - 1;
   for (int axis = 0; axis < Rank; ++axis) {
     require(view.extent(axis) > 0, who, "extents must not be negative", view.extents());
-    const index_t last = view.extent(axis) - 1, stride = view.stride(axis) < 0 ? -view.stride(axis) : view.stride(axis);
+    const index_t last = view.extent(axis) - 1, stride = detail::step_of(view.stride(axis));
     require(last == 0 || stride <= left / last, who, "the size in bytes must fit in 63 bits", view.extents());
     left -= last * stride;
   }
@@ -227,7 +234,7 @@ constexpr void require_output(std::string_view who, const tensor_view<T, Rank>& 
   std::array<bool, static_cast<std::size_t>(Rank)> done{};
   for (int n = 0; n < Rank; ++n) {
     int next = -1;
-    const auto step = [&](int axis) { return view.stride(axis) < 0 ? -view.stride(axis) : view.stride(axis); };
+    const auto step = [&](int axis) { return detail::step_of(view.stride(axis)); };
     for (int axis = 0; axis < Rank; ++axis)
       if (!done[static_cast<std::size_t>(axis)] && (next < 0 || step(axis) < step(next))) next = axis;
     done[static_cast<std::size_t>(next)] = true;

@@ -55,13 +55,15 @@ std::vector<T> of_rotate(auto&& run) {
           constexpr index_t time = 2, heads = 6;
           const index_t width = 2 * pairs;
           auto x = random_stored<T>(3, time * heads * width);
-          const auto table = random_vector<compute<T>>(4, time * width);
+          auto table = random_vector<compute<T>>(4, time * width);
+          if (turned_back)
+            for (auto& value : table) value *= compute<T>(0.6);
           const index_t time_stride = by_head ? width : heads * width, head_stride = by_head ? time * width : width;
           run(posenc::kernels::rotate_call<T>{.in = x.data(), .out = x.data(), .batch = 1, .time = time, .heads = heads, .in_batch = 0,
                                               .in_time = time_stride, .in_head = head_stride, .out_batch = 0, .out_time = time_stride,
                                               .out_head = head_stride, .rows = nullptr, .table = table.data(), .table_batch = 0, .table_time = width,
                                               .pairs = pairs, .before = 0, .after = 0, .interleaved = interleaved,
-                                              .cosine_factor = compute<T>(turned_back ? 0.6 : 1), .sine_factor = compute<T>(turned_back ? -0.6 : 1)});
+                                              .back = turned_back});
           append(all, x);
         }
   return all;

@@ -29,7 +29,7 @@ void for_each_pair(const posenc::kernels::rotate_call<T>& call, auto&& turn) {
         for (index_t k = 0; k < call.pairs; ++k) {
           const index_t first = call.before + (call.interleaved ? 2 * k : k), second = first + (call.interleaved ? 1 : call.pairs);
           const auto [a, other] =
-              turn(loaded(in[first]), loaded(in[second]), times(table[k], call.cosine_factor), times(table[call.pairs + k], call.sine_factor));
+              turn(loaded(in[first]), loaded(in[second]), table[k], call.back ? -table[call.pairs + k] : table[call.pairs + k]);
           out[first] = stored<T>(a), out[second] = stored<T>(other);
         }
       }

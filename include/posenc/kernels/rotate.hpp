@@ -21,7 +21,7 @@ struct rotate_call {
   index_t pairs;                          ///< 2 * pairs channels turn,
   index_t before, after;                  ///< with this many around them, copied unless `in` is `out`
   bool interleaved;                       ///< pairs (2k, 2k + 1), else (k, k + pairs)
-  compute<T> cosine_factor, sine_factor;  ///< (1, 1) rotates; (1, -1) turns back
+  bool back = false;                      ///< turns back: by the negative sines
   bool streaming = false;                 ///< past the caches, where `out` is another tensor whose rows are whole cache lines
 };
 

@@ -85,6 +85,13 @@ class rotary_table {
   double factor() const noexcept { return factor_; }
   /// The cosines of one token; its sines follow.
   const S* row(index_t b, index_t t) const noexcept { return rows_.get() + ((batch_ == 0 ? 0 : b) * time_ + t) * 2 * pairs_; }
+  /// The same angles with every value, rounded once, times `by`.
+  rotary_table scaled(S by) const {
+    rotary_table made(who_, batch_, time_, pairs_, factor_ * static_cast<double>(by));
+    const index_t count = std::max<index_t>(batch_, 1) * time_ * 2 * pairs_;
+    for (index_t i = 0; i < count; ++i) made.rows_[i] = rows_[i] * by;
+    return made;
+  }
   /// False for a token without a position, whose row the factor does not multiply; and for one that the table leaves as it is.
   bool turns(index_t b, index_t t) const noexcept { return row(b, t)[0] != S(1) || row(b, t)[pairs_] != S(0); }
 

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -70,6 +71,35 @@ TEMPLATE_TEST_CASE("the add kernel adds a code to every token and touches nothin
   at_every_instruction_set([] {
     for (const auto& form : layouts)
       for (index_t channels = 1; channels <= 70; ++channels) compare<TestType>(form, channels, channels % 4);
+  });
+}
+
+TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows are whole cache lines and where they are not", "[kernels][add]", float,
+                   double, bfloat16, float16) {
+  struct alignas(64) line {
+    TestType elements[64 / sizeof(TestType)];
+  };
+  constexpr index_t batch = 2, time = 5, in_line = 64 / index_t{sizeof(TestType)};
+  at_every_instruction_set([] {
+    for (const index_t channels : {in_line, 5 * in_line, 9 * in_line, in_line / 2, in_line + 1})
+      for (const index_t gap : {index_t{0}, in_line})
+        for (const bool into_rows : {false, true}) {
+          const index_t row = channels + gap, size = batch * time * row;
+          const auto in = reference::random_stored<TestType>(1, size);
+          const auto table = random_vector<compute<TestType>>(2, time * channels);
+          std::array<std::vector<line>, 2> outputs;
+          for (const bool streaming : {false, true}) {
+            auto& out = outputs[streaming];
+            out.resize(static_cast<std::size_t>(size / in_line + 1));
+            std::memset(out.data(), 0, out.size() * sizeof(line));
+            posenc::kernels::add(posenc::kernels::add_call<TestType>{
+                .in = in.data(), .out = out.data()->elements, .table = table.data(), .batch = batch, .time = time, .channels = channels,
+                .in_batch = time * row, .in_time = row, .out_batch = time * row, .out_time = row, .table_batch = 0, .table_time = channels,
+                .rows = into_rows ? rows : nullptr, .streaming = streaming});
+          }
+          CAPTURE(channels, gap, into_rows);
+          CHECK(std::memcmp(outputs[0].data(), outputs[1].data(), outputs[0].size() * sizeof(line)) == 0);
+        }
   });
 }
 
