@@ -35,8 +35,8 @@ void for_each_encoder(posenc::alibi_form form, auto&& act) {
   const posenc::rope<float> rope({.pairing = posenc::pairing::halves, .dim = head_channels});
   const posenc::alibi<float> alibi({.heads = head_count, .form = form});
   act("none", posenc::no_encoding());
-  act("sinusoidal", posenc::sinusoidal<float>({.dim = dim, .order = posenc::channel_order::interleaved,
-                                               .exponent_rule = posenc::exponent_rule::vaswani}));
+  act("sinusoidal", posenc::sinusoidal<float>(
+                        {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani}));
   act("rope halves", rope);
   act("rope interleaved", posenc::rope<float>({.pairing = posenc::pairing::interleaved, .dim = head_channels}));
   act("alibi", alibi);
@@ -137,11 +137,12 @@ void print_costs_and_distances(std::span<const reading> all) {
 }
 
 void print_comparison(std::span<const reading> all) {
-  std::printf("\nThe last %td tokens of each window, decoded one by one from a KV cache, against its prefill.\n"
-              "Encoder output: x after add, q and k after rotate, bias rows (on the scores and on zeros), %td MB\n"
-              "compared byte by byte; the encoder is given what it was given in prefill. Block output: with\n"
-              "decode's own products of matrices, which round in another order.\n",
-              decoded, all.front().bytes.compared / 1'000'000);
+  std::printf(
+      "\nThe last %td tokens of each window, decoded one by one from a KV cache, against its prefill.\n"
+      "Encoder output: x after add, q and k after rotate, bias rows (on the scores and on zeros), %td MB\n"
+      "compared byte by byte; the encoder is given what it was given in prefill. Block output: with\n"
+      "decode's own products of matrices, which round in another order.\n",
+      decoded, all.front().bytes.compared / 1'000'000);
   for (const reading& one : all) {
     const byte_counts& n = one.bytes;
     std::printf("%-17s encoder output, decode against prefill: ", one.label.c_str());
@@ -179,8 +180,9 @@ void print_word_order(const weights& w) {
     std::printf("%-17s %s %.2g\n", std::string(label).c_str(), distance < 1e-5f ? "equal as sets, up to rounding:" : "different by",
                 static_cast<double>(distance));
   };
-  std::printf("\nWord order: outputs for \"the dog bit the man\" against \"the man bit the dog\", one token a word.\n"
-              "No causal mask, which alone would show the order; so ALiBi is in its symmetric form.\n");
+  std::printf(
+      "\nWord order: outputs for \"the dog bit the man\" against \"the man bit the dog\", one token a word.\n"
+      "No causal mask, which alone would show the order; so ALiBi is in its symmetric form.\n");
   for_each_encoder(posenc::alibi_form::symmetric, [&](std::string_view label, const auto& encoder) { line(label, encoder, false); });
   line("none, causal mask", posenc::no_encoding(), true);
 }

@@ -28,6 +28,7 @@ int main() {
   scores.setZero();
   const auto at = posenc::positions::range(3);
   posenc::encode_scores(both, scores, prepare(both, {.queries = at, .keys = at}));
-  std::printf("%g %g %g\n", static_cast<double>(scores(0, 0, 0, 0)), static_cast<double>(scores(0, 0, 0, 1)), static_cast<double>(scores(0, 0, 0, 2)));
+  std::printf("%g %g %g\n", static_cast<double>(scores(0, 0, 0, 0)), static_cast<double>(scores(0, 0, 0, 1)),
+              static_cast<double>(scores(0, 0, 0, 2)));
   return scores(0, 0, 1, 1) == 1.0f && scores(0, 0, 0, 2) == -0.125f ? 0 : 1;
 }

@@ -23,7 +23,9 @@ int main() {
   rope.rotate(queries, table, device);                                       // in place, on two threads
   rope.rotate(heads(alone, by_time), table);                                 // in this thread alone
 
-  const auto same = [&](const tensor& other) { return std::memcmp(q.data(), other.data(), sizeof(float) * static_cast<std::size_t>(q.size())) == 0; };
+  const auto same = [&](const tensor& other) {
+    return std::memcmp(q.data(), other.data(), sizeof(float) * static_cast<std::size_t>(q.size())) == 0;
+  };
   const bool all = same(alone) && same(cache);
   std::puts(all ? "the same bits" : "different bits");
   return all ? 0 : 1;

@@ -69,8 +69,11 @@ class bit_check {
     using map = Eigen::TensorMap<const tensor<3>>;
     const map queries(qkv.data() + first * 3 * dim, 1, scores.dimension(2), 3 * dim), keys(qkv.data(), 1, scores.dimension(3), 3 * dim);
     posenc::encode_scores(encoder_, scores,
-                          {.scale = posenc::score_scale(encoder_, head_channels), .queries = posenc::split_heads(queries, part(0)),
-                           .keys = posenc::split_heads(keys, part(1)), .causal = true}, state);
+                          {.scale = posenc::score_scale(encoder_, head_channels),
+                           .queries = posenc::split_heads(queries, part(0)),
+                           .keys = posenc::split_heads(keys, part(1)),
+                           .causal = true},
+                          state);
   }
 
   static tensor<3> token(const tensor<3>& all, index_t t) {

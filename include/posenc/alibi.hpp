@@ -72,7 +72,8 @@ class alibi {
     const index_t heads = options.heads, first = options.first_head;
     const auto all = alibi_slopes(heads, options.alibi_bias_max);
     const index_t count = options.local_heads == 0 ? heads - first : static_cast<index_t>(options.local_heads);
-    require(first >= 0 && first < heads && count > 0 && count <= heads - first, name(), "local heads must lie within heads", heads, first, count);
+    require(first >= 0 && first < heads && count > 0 && count <= heads - first, name(), "local heads must lie within heads", heads, first,
+            count);
     for (index_t h = first; h < first + count; ++h) slopes_.push_back(static_cast<S>(all[static_cast<std::size_t>(h)]));
   }
   /// Slopes of the caller's own, one per head: trained ones, or zeros for heads without a bias.
@@ -144,7 +145,8 @@ class alibi {
   void bias_tile(T&& tile, const tile_place& place, const attention_positions& at, const score_pass& pass = {}) const {
     const tensor_view<element_t<T>, 2> s = tile;
     require(place.head >= 0 && place.head < heads(), name(), "head must lie within the heads", heads(), place.head);
-    require(place.batch >= 0 && (at.queries.batch() == 0 || place.batch < at.queries.batch()) && (at.keys.batch() == 0 || place.batch < at.keys.batch()),
+    require(place.batch >= 0 && (at.queries.batch() == 0 || place.batch < at.queries.batch()) &&
+                (at.keys.batch() == 0 || place.batch < at.keys.batch()),
             name(), "the tile must lie within the batch", place.batch);
     require_output(name(), s);
     const attention_positions part{at.queries.slice(place.query, s.extent(0)), at.keys.slice(place.key, s.extent(1))};
@@ -161,8 +163,8 @@ class alibi {
                      const executor& run = {}) const {
     const score_view<element_t<T>> d = d_scores;
     check(d, at);
-    require(d_parameters.size() == 1 && d_parameters[0].size() == slopes_.size(), name(), "there must be one gradient span with a value per head",
-            slopes_.size(), d_parameters.size());
+    require(d_parameters.size() == 1 && d_parameters[0].size() == slopes_.size(), name(),
+            "there must be one gradient span with a value per head", slopes_.size(), d_parameters.size());
     if (d.empty()) return;
     std::vector<double> sums(slopes_.size());
     // By heads alone: the order of a sum must not depend on the threads.
@@ -170,7 +172,8 @@ class alibi {
                         static_cast<double>(d.extent(2) * d.extent(3));
     run.split(heads(), run.parts(heads(), cost), [&](index_t, index_t from, index_t to) {
       for (index_t b = 0; b < d.extent(0); ++b)
-        kernels::bias_backward<kernel_scalar<element_t<T>>>({row_call(d, at, pass, b, from, to - from, 0, d.extent(2)), sums.data() + from});
+        kernels::bias_backward<kernel_scalar<element_t<T>>>(
+            {row_call(d, at, pass, b, from, to - from, 0, d.extent(2)), sums.data() + from});
     });
     for (std::size_t h = 0; h < sums.size(); ++h) d_parameters[0][h] += static_cast<S>(sums[h]);
   }
@@ -204,9 +207,21 @@ class alibi {
     const auto distance = form_ == alibi_form::causal      ? kernels::distance::causal
                           : form_ == alibi_form::symmetric ? kernels::distance::symmetric
                                                            : kernels::distance::key;
-    return {.scores = kernel_pointer(scores), .heads = head_count, .queries = queries, .keys = keys, .head = head_stride, .query = query_stride,
-            .slopes = slopes_.data() + head, .query_ids = query_ids.ids, .query_first = query_ids.first, .key_ids = key_ids.ids,
-            .key_first = key_ids.first, .distance = distance, .reference = reference_, .scale = static_cast<S>(pass.scale), .causal = pass.causal};
+    return {.scores = kernel_pointer(scores),
+            .heads = head_count,
+            .queries = queries,
+            .keys = keys,
+            .head = head_stride,
+            .query = query_stride,
+            .slopes = slopes_.data() + head,
+            .query_ids = query_ids.ids,
+            .query_first = query_ids.first,
+            .key_ids = key_ids.ids,
+            .key_first = key_ids.first,
+            .distance = distance,
+            .reference = reference_,
+            .scale = static_cast<S>(pass.scale),
+            .causal = pass.causal};
   }
   /// Some heads and queries of batch row b.
   template <class T>
@@ -216,7 +231,8 @@ class alibi {
                    at.keys.row(b), pass);
   }
   template <class T, class In>
-  void pass_over(const score_view<In>& in, const score_view<T>& out, const attention_positions& at, const score_pass& pass, const executor& run) const {
+  void pass_over(const score_view<In>& in, const score_view<T>& out, const attention_positions& at, const score_pass& pass,
+                 const executor& run) const {
     if (out.empty()) return;
     const index_t queries = out.extent(2), rows = out.extent(0) * heads() * queries;
     const double cost = detail::nanoseconds_per_value<T> * static_cast<double>(rows) * static_cast<double>(out.extent(3));

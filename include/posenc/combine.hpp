@@ -68,9 +68,11 @@ class compose {
     requires(rotary_encoder<Parts> || ...)
   void rotate(head_view<S> x, operand role, const state& states, const executor& run = {}) const {
     require_fits(x, role, states);
-    forward([&]<class Part>(const Part& part, const state_t<Part>& own) {
-      if constexpr (rotary_encoder<Part>) detail::rotate(part, x, role, own, run);
-    }, states);
+    forward(
+        [&]<class Part>(const Part& part, const state_t<Part>& own) {
+          if constexpr (rotary_encoder<Part>) detail::rotate(part, x, role, own, run);
+        },
+        states);
   }
   template <writable_tensor T>
     requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))
@@ -93,37 +95,43 @@ class compose {
   template <writable_tensor X>
     requires(additive_encoder<Parts> || ...)
   void add_backward(X&& d_x, const positions& at, gradient_spans<scalar> d_parameters, const executor& run = {}) const {
-    backward([&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), at, own, run); }, d_parameters, nullptr);
+    backward([&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), at, own, run); }, d_parameters,
+             nullptr);
   }
   template <class S>
     requires(rotary_encoder<Parts> || ...)
   void rotate_backward(head_view<S> d, operand role, const state& states, const executor& run = {}) const {
-    backward([&]<class Part>(const Part& part, const state_t<Part>* own, auto) {
-      if constexpr (rotary_encoder<Part>) detail::rotate_backward(part, d, role, *own, run);
-    }, {}, &states);
+    backward(
+        [&]<class Part>(const Part& part, const state_t<Part>* own, auto) {
+          if constexpr (rotary_encoder<Part>) detail::rotate_backward(part, d, role, *own, run);
+        },
+        {}, &states);
   }
   template <writable_tensor T>
     requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))
   void bias_backward(T&& d_scores, const state& states, gradient_spans<scalar> d_parameters, const executor& run = {}) const {
     using element = element_t<T>;
-    backward([&](const auto& part, const auto* own, auto d_own) {
-      encode_scores_backward<std::remove_cvref_t<decltype(part)>, T&, element>(part, d_scores, {.scale = 1.0}, {}, *own, d_own, run);
-    }, d_parameters, &states);
+    backward(
+        [&](const auto& part, const auto* own, auto d_own) {
+          encode_scores_backward<std::remove_cvref_t<decltype(part)>, T&, element>(part, d_scores, {.scale = 1.0}, {}, *own, d_own, run);
+        },
+        d_parameters, &states);
   }
   template <writable_tensor T, class Q>
     requires(contextual_bias_encoder<Parts> || ...)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const state& states,
                      gradient_spans<scalar> d_parameters, const executor& run = {}) const {
-    backward([&](const auto& part, const auto* own, auto d_own) { encode_scores_backward(part, d_scores, inputs, d_inputs, *own, d_own, run); },
-             d_parameters, &states);
+    backward(
+        [&](const auto& part, const auto* own, auto d_own) { encode_scores_backward(part, d_scores, inputs, d_inputs, *own, d_own, run); },
+        d_parameters, &states);
   }
   template <class S, readable_tensor W, writable_tensor D>
     requires(value_encoder<Parts> || ...)
   void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const state& states, gradient_spans<scalar> d_parameters,
                            const executor& run = {}) const {
-    backward([&](const auto& part, const auto* own, auto d_own) {
-      encode_context_backward(part, d_context, weights, d_weights, *own, d_own, run);
-    }, d_parameters, &states);
+    backward([&](const auto& part, const auto* own,
+                 auto d_own) { encode_context_backward(part, d_context, weights, d_weights, *own, d_own, run); },
+             d_parameters, &states);
   }
 
   /// Of the first part that changes it.
@@ -152,7 +160,9 @@ class compose {
   }
 
   template <std::size_t I>
-  const auto& part() const noexcept { return std::get<I>(parts_); }
+  const auto& part() const noexcept {
+    return std::get<I>(parts_);
+  }
 
   friend bool operator==(const compose&, const compose&) = default;
 

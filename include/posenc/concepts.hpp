@@ -102,19 +102,26 @@ concept contextual_bias_encoder =
 
 /// Adds to the context [batch, time, head, channel], from the attention weights.
 template <class E>
-concept value_encoder =
-    named_encoder<E> && requires(const E& e, head_view<typename E::scalar> context, score_view<const typename E::scalar> weights,
-                                 const state_t<E>& state) {
-      { e.add_values(context, weights, state) } -> std::same_as<void>;
-    };
+concept value_encoder = named_encoder<E> && requires(const E& e, head_view<typename E::scalar> context,
+                                                     score_view<const typename E::scalar> weights, const state_t<E>& state) {
+  { e.add_values(context, weights, state) } -> std::same_as<void>;
+};
 
 // "Does not act there" must not hide "acts there with a slightly wrong signature", so the verbs' names are reserved: a member of that
 // name has to satisfy its concept. (A member of E makes the same name in a sibling base ambiguous.)
 namespace detail {
-struct with_add { int add; };
-struct with_rotate { int rotate; };
-struct with_bias { int bias; };
-struct with_add_values { int add_values; };
+struct with_add {
+  int add;
+};
+struct with_rotate {
+  int rotate;
+};
+struct with_bias {
+  int bias;
+};
+struct with_add_values {
+  int add_values;
+};
 template <class E, class Name>
 struct joined : E, Name {};
 template <class E>
@@ -122,7 +129,8 @@ inline constexpr bool acts_through_parts = false;  // compose: its verbs come an
 }  // namespace detail
 
 template <class E>
-concept add_absent_or_right = detail::acts_through_parts<E> || additive_encoder<E> || requires { &detail::joined<E, detail::with_add>::add; };
+concept add_absent_or_right =
+    detail::acts_through_parts<E> || additive_encoder<E> || requires { &detail::joined<E, detail::with_add>::add; };
 template <class E>
 concept rotate_absent_or_right =
     detail::acts_through_parts<E> || rotary_encoder<E> || requires { &detail::joined<E, detail::with_rotate>::rotate; };
@@ -141,8 +149,9 @@ concept verbs_have_the_right_signature =
 
 /// A copyable, comparable value with a `scalar`, a `name`, and at least one of the four verbs.
 template <class E>
-concept position_encoder = (additive_encoder<E> || rotary_encoder<E> || bias_encoder<E> || contextual_bias_encoder<E> || value_encoder<E>) &&
-                           verbs_have_the_right_signature<E>;
+concept position_encoder =
+    (additive_encoder<E> || rotary_encoder<E> || bias_encoder<E> || contextual_bias_encoder<E> || value_encoder<E>) &&
+    verbs_have_the_right_signature<E>;
 
 /// True for encoders whose cached keys can be moved to other positions (`shift`): rotations, whose angles add.
 template <class E>
@@ -161,8 +170,8 @@ double score_scale(const E& encoder, index_t channels) {
 }
 
 namespace detail {
-/// Asks an encoder that offers it (`require_fits`, with the arguments of the verb) for its checks, where several things are written in turn:
-/// nothing may be written before all have been checked.
+/// Asks an encoder that offers it (`require_fits`, with the arguments of the verb) for its checks, where several things are written in
+/// turn: nothing may be written before all have been checked.
 template <class E, class... Arguments>
 void require_fits(const E& encoder, const Arguments&... arguments) {
   if constexpr (requires { encoder.require_fits(arguments...); }) encoder.require_fits(arguments...);
@@ -240,7 +249,8 @@ void encode_scores(const E& encoder, T&& scores, [[maybe_unused]] const attentio
 
 /// context: [batch, time, head, channel], in place; weights: [batch, head, query, key].
 template <position_encoder E, class S, readable_tensor W>
-void encode_context(const E& encoder, head_view<S> context, W&& weights, const state_t<E>& state, [[maybe_unused]] const executor& run = {}) {
+void encode_context(const E& encoder, head_view<S> context, W&& weights, const state_t<E>& state,
+                    [[maybe_unused]] const executor& run = {}) {
   if constexpr (value_encoder<E>) {
     const score_view<const std::remove_const_t<element_t<W>>> view = weights;
     if constexpr (requires { encoder.add_values(context, view, state, run); }) encoder.add_values(context, view, state, run);

@@ -27,9 +27,9 @@ concept thread_pool_device = requires(const D& device, std::function<void()> tas
 ///     Eigen::ThreadPoolDevice device(&pool, 2);
 ///     rope.rotate(queries, table, device);
 ///
-/// Work is split into ranges of tokens, score rows or heads where each takes some ten microseconds, and not otherwise: a decode step stays in
-/// the calling thread. Results have the same bits for any number of threads. The calling thread takes its share and never waits for a task that
-/// has not begun, so verbs may run inside tasks of the same pool. A split call allocates some hundred bytes.
+/// Work is split into ranges of tokens, score rows or heads where each takes some ten microseconds, and not otherwise: a decode step stays
+/// in the calling thread. Results have the same bits for any number of threads. The calling thread takes its share and never waits for a
+/// task that has not begun, so verbs may run inside tasks of the same pool. A split call allocates some hundred bytes.
 class executor {
  public:
   executor() = default;
@@ -42,8 +42,8 @@ class executor {
 
   index_t threads() const noexcept { return threads_; }
 
-  /// The same, with outputs other than the input written past the caches (non-temporal stores), where their rows are whole cache lines. Up to
-  /// twice as fast for outputs that no cache holds; slower for those that one would, and for whoever reads them next.
+  /// The same, with outputs other than the input written past the caches (non-temporal stores), where their rows are whole cache lines. Up
+  /// to twice as fast for outputs that no cache holds; slower for those that one would, and for whoever reads them next.
   executor streaming() const noexcept {
     executor other = *this;
     other.streams_ = true;
@@ -55,7 +55,8 @@ class executor {
   index_t parts(index_t count, double nanoseconds) const noexcept {
     constexpr double shortest = 12e3;  // to wake a thread costs 2 to 10 thousand
     if (threads_ == 1 || nanoseconds < 2 * shortest) return 1;
-    return std::clamp(static_cast<index_t>(std::min(nanoseconds / shortest, 1e6)), index_t{1}, std::min(threads_, std::max<index_t>(count, 1)));
+    return std::clamp(static_cast<index_t>(std::min(nanoseconds / shortest, 1e6)), index_t{1},
+                      std::min(threads_, std::max<index_t>(count, 1)));
   }
 
   /// Calls act(part, from, to) once for each of `parts` ranges of [0, count), in any order and thread. `act` must not throw.
@@ -96,7 +97,8 @@ class executor {
 };
 
 namespace detail {
-/// Cuts [from, to) of outer * inner items, numbered with the inner ones in sequence, into blocks: act(outer, outer count, inner, inner count).
+/// Cuts [from, to) of outer * inner items, numbered with the inner ones in sequence, into blocks: act(outer, outer count, inner, inner
+/// count).
 template <class Act>
 void for_each_block(index_t from, index_t to, index_t inner, const Act& act) {
   while (from < to) {

@@ -34,7 +34,8 @@ class head_view {
   S& operator()(index_t b, index_t t, index_t h, index_t c) const noexcept { return by_time_(b, t, h, c); }
   /// Tokens `from` to `from + count`, such as the filled part of a cache. \throws argument_error  unless they lie within time.
   head_view slice(index_t from, index_t count) const {
-    require(from >= 0 && count >= 0 && from <= time() && count <= time() - from, "heads", "a slice must lie within time", time(), from, count);
+    require(from >= 0 && count >= 0 && from <= time() && count <= time() - from, "heads", "a slice must lie within time", time(), from,
+            count);
     auto extents = by_time_.extents();
     extents[1] = count;
     return head_view({by_time_.data() + from * by_time_.stride(1), extents, by_time_.strides()});

@@ -54,9 +54,7 @@ constexpr std::uint64_t multiply_high(std::int64_t a, std::uint64_t b) noexcept 
 }
 
 /// The angle of a position for float tables, in 2^-64 turn: additive bit for bit; off by at most |p| * 2^-64 turn.
-constexpr std::uint64_t float_phase(std::int64_t p, turns frequency) noexcept {
-  return static_cast<std::uint64_t>(p) * frequency.high;
-}
+constexpr std::uint64_t float_phase(std::int64_t p, turns frequency) noexcept { return static_cast<std::uint64_t>(p) * frequency.high; }
 
 /// The angle of a position for double tables, in 2^-64 turn: off by less than 2^-63 turn for |p| <= 2^62.
 constexpr std::uint64_t double_phase(std::int64_t p, turns frequency) noexcept {

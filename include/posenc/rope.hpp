@@ -101,9 +101,11 @@ class rope {
   /// channel]`; `no_row` skips it. \throws argument_error  for a row outside the cache.
   template <class T, class U>
     requires writable_as<U, S> && stored_as<T, U>
-  void rotate(head_view<T> in, head_view<U> cache, std::span<const index_t> rows, const rotary_table<S>& table, const executor& run = {}) const {
+  void rotate(head_view<T> in, head_view<U> cache, std::span<const index_t> rows, const rotary_table<S>& table,
+              const executor& run = {}) const {
     require(cache.batch() == 1 && cache.count() == in.count() && cache.channels() == in.channels(), name(),
-            "the cache must be [1, slot, head, channel] with the input's heads and channels", cache.by_time().extents(), in.by_time().extents());
+            "the cache must be [1, slot, head, channel] with the input's heads and channels", cache.by_time().extents(),
+            in.by_time().extents());
     require_destinations(name(), rows, in.batch(), in.time(), cache.time());
     require(in.by_time().empty() || in.by_time().data() != cache.by_time().data(), name(), "the input must not overlap the cache",
             in.by_time().extents(), cache.by_time().extents());
@@ -189,27 +191,41 @@ class rope {
   }
   template <class T>
   static double cost_of(const kernels::rotate_call<T>& call) {
-    return detail::nanoseconds_per_value<T> * static_cast<double>(call.batch * call.time) * static_cast<double>(call.heads * call.pairs * 2);
+    return detail::nanoseconds_per_value<T> * static_cast<double>(call.batch * call.time) *
+           static_cast<double>(call.heads * call.pairs * 2);
   }
   template <class T, class U>
-  kernels::rotate_call<kernel_scalar<U>> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows, const rotary_table<S>& table,
-                                  bool back = false, bool one_row_for_all = false) const {
+  kernels::rotate_call<kernel_scalar<U>> checked(const head_view<T>& in, const head_view<U>& out, std::span<const index_t> rows,
+                                                 const rotary_table<S>& table, bool back = false, bool one_row_for_all = false) const {
     const index_t dim = options_.dim;
     const auto& from = in.by_time();
     const auto& to = out.by_time();
-    require(in.channels() >= dim && options_.offset <= in.channels() - dim, name(), "offset + dim must not exceed the channels", in.channels(),
-            options_.offset, dim);
+    require(in.channels() >= dim && options_.offset <= in.channels() - dim, name(), "offset + dim must not exceed the channels",
+            in.channels(), options_.offset, dim);
     require(table.pairs() == dim / 2, name(), "the table must be of dim / 2 pairs", dim / 2, table.pairs());
     require(one_row_for_all || table.time() == in.time(), name(), "time must match the table", in.time(), table.time());
     require(table.batch() == 0 || table.batch() == in.batch(), name(), "batch must match the table", in.batch(), table.batch());
     require_rows(name(), from);
     require_output(name(), to);
     require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
-    return {.in = kernel_pointer(from.data()), .out = kernel_pointer(to.data()), .batch = in.batch(), .time = in.time(), .heads = in.count(),
-            .in_batch = from.stride(0), .in_time = from.stride(1), .in_head = from.stride(2),
-            .out_batch = to.stride(0), .out_time = to.stride(1), .out_head = to.stride(2), .rows = rows.data(),
-            .table = table.row(0, 0), .table_batch = table.batch() == 0 ? 0 : table.time() * dim, .table_time = one_row_for_all ? 0 : dim,
-            .pairs = dim / 2, .before = options_.offset, .after = in.channels() - dim - options_.offset,
+    return {.in = kernel_pointer(from.data()),
+            .out = kernel_pointer(to.data()),
+            .batch = in.batch(),
+            .time = in.time(),
+            .heads = in.count(),
+            .in_batch = from.stride(0),
+            .in_time = from.stride(1),
+            .in_head = from.stride(2),
+            .out_batch = to.stride(0),
+            .out_time = to.stride(1),
+            .out_head = to.stride(2),
+            .rows = rows.data(),
+            .table = table.row(0, 0),
+            .table_batch = table.batch() == 0 ? 0 : table.time() * dim,
+            .table_time = one_row_for_all ? 0 : dim,
+            .pairs = dim / 2,
+            .before = options_.offset,
+            .after = in.channels() - dim - options_.offset,
             .interleaved = options_.pairing == pairing::interleaved,
             .back = back};
   }

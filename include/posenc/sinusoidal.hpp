@@ -37,7 +37,8 @@ enum class exponent_rule {
 /// What happens to the channel that an odd dim leaves without a partner.
 enum class odd_dim {
   refuse,     ///< an odd dim is an argument_error
-  drop_last,  ///< the last frequency has a sine alone (with cos_sin a cosine), exponents over dim: the paper's formula taken literally, Marian
+  drop_last,  ///< the last frequency has a sine alone (with cos_sin a cosine), exponents over dim: the paper's formula taken literally,
+              ///< Marian
   round_up,   ///< the code of dim + 1 without its last channel: multidim-positional-encoding
   zero_last   ///< the code of dim - 1 and a channel of zeros: tensor2tensor, fairseq
 };
@@ -54,8 +55,8 @@ struct sinusoidal_options {
   friend bool operator==(const sinusoidal_options&, const sinusoidal_options&) = default;
 };
 
-/// Codes are within 3.1e-8 (float) and 2.3e-16 (double) of the truth at every position in [-2^31, 2^31] for scale 1; the scale is applied in
-/// double, before the one rounding. A position has the same code whichever way it is asked for, at every instruction set.
+/// Codes are within 3.1e-8 (float) and 2.3e-16 (double) of the truth at every position in [-2^31, 2^31] for scale 1; the scale is applied
+/// in double, before the one rounding. A position has the same code whichever way it is asked for, at every instruction set.
 ///
 /// Every verb checks shapes first and throws `argument_error` before it writes. A token without a position gets a code of zeros. Const
 /// members may run in any number of threads at once.
@@ -136,7 +137,9 @@ class sinusoidal {
     require(std::isfinite(options.scale), name(), "scale must be finite", options.scale);
     constexpr position limit = position{1} << 61;  // so that no sum with a position overflows, or means "no position"
     require(options.start >= -limit && options.start <= limit, name(), "start must lie in [-2^61, 2^61]", options.start);
-    const index_t whole = options.odd_dim == odd_dim::round_up ? dim + dim % 2 : options.odd_dim == odd_dim::zero_last ? dim - dim % 2 : dim;
+    const index_t whole = options.odd_dim == odd_dim::round_up    ? dim + dim % 2
+                          : options.odd_dim == odd_dim::zero_last ? dim - dim % 2
+                                                                  : dim;
     if (whole == 0) return {};  // one channel of zeros
     if (options.exponent_rule == exponent_rule::vaswani) return frequencies::plain(name(), whole, options.base);
     return frequencies::inclusive(name(), whole / 2 + whole % 2, options.base);
@@ -183,10 +186,18 @@ class sinusoidal {
     const index_t pairs = speeds_.count();
     const bool interleaved = options_.order == channel_order::interleaved, cosine_first = options_.order == channel_order::cos_sin;
     const index_t second = interleaved ? 1 : pairs;
-    kernels::phase_call<kernel_scalar<T>> call{.high = speeds_.high(), .low = speeds_.low(), .pairs = pairs, .ids = ids.ids,
-                                               .first = ids.first + options_.start, .rows = count, .cosine = out + (cosine_first ? 0 : second),
-                                               .sine = out + (cosine_first ? second : 0), .row = stride, .interleaved = interleaved,
-                                               .scale = options_.scale, .absent_cosine = S(0)};
+    kernels::phase_call<kernel_scalar<T>> call{.high = speeds_.high(),
+                                               .low = speeds_.low(),
+                                               .pairs = pairs,
+                                               .ids = ids.ids,
+                                               .first = ids.first + options_.start,
+                                               .rows = count,
+                                               .cosine = out + (cosine_first ? 0 : second),
+                                               .sine = out + (cosine_first ? second : 0),
+                                               .row = stride,
+                                               .interleaved = interleaved,
+                                               .scale = options_.scale,
+                                               .absent_cosine = S(0)};
     if (!ids.ids || options_.start == 0) return kernels::phase(call);
     for (index_t t = 0; t < count; ++t, call.cosine += stride, call.sine += stride) {
       const position moved = ids[t] == no_position ? no_position : ids[t] + options_.start;
@@ -196,7 +207,8 @@ class sinusoidal {
   }
 
   template <class In, class Out>
-  void add_to(const token_view<In>& in, const token_view<Out>& out, std::span<const index_t> rows, const positions& at, const executor& run) const {
+  void add_to(const token_view<In>& in, const token_view<Out>& out, std::span<const index_t> rows, const positions& at,
+              const executor& run) const {
     check_shape(in, at);
     require_output(name(), out);
     require(!overlaps_partly(in, out), name(), "input and output must be one view or not overlap", in.extents(), out.extents());
@@ -217,9 +229,17 @@ class sinusoidal {
         write(at.row(b).from(t), n, own, dim, spare.of(part));
         kernels::add<kernel_scalar<Out>>({.in = kernel_pointer(in.data()) + b * in.stride(0) + t * in.stride(1),
                                           .out = kernel_pointer(out.data()) + (rows.empty() ? b * out.stride(0) + t * out.stride(1) : 0),
-                                          .table = own, .batch = together, .time = n, .channels = dim,
-                                          .in_batch = in.stride(0), .in_time = in.stride(1), .out_batch = out.stride(0), .out_time = out.stride(1),
-                                          .table_batch = 0, .table_time = dim, .rows = rows.empty() ? nullptr : rows.data() + b * time + t,
+                                          .table = own,
+                                          .batch = together,
+                                          .time = n,
+                                          .channels = dim,
+                                          .in_batch = in.stride(0),
+                                          .in_time = in.stride(1),
+                                          .out_batch = out.stride(0),
+                                          .out_time = out.stride(1),
+                                          .table_batch = 0,
+                                          .table_time = dim,
+                                          .rows = rows.empty() ? nullptr : rows.data() + b * time + t,
                                           .streaming = run.streams()});
       }
     });

@@ -271,7 +271,8 @@ static_assert(sizeof(index_t) == sizeof(std::int64_t), "kernels read destination
 inline void require_destinations(std::string_view who, std::span<const index_t> rows, index_t batch, index_t time, index_t output_rows) {
   const index_t tokens = checked_product(who, std::array{batch, time});
   require(static_cast<index_t>(rows.size()) == tokens, who, "there must be one destination row per token", tokens, rows.size());
-  for (const index_t row : rows) require(row >= no_row && row < output_rows, who, "destination rows must lie inside the output", output_rows, row);
+  for (const index_t row : rows)
+    require(row >= no_row && row < output_rows, who, "destination rows must lie inside the output", output_rows, row);
 }
 
 /// True if two views share memory without being the same view: then one cannot be read while the other is written.
@@ -291,7 +292,8 @@ bool overlaps_partly(const tensor_view<A, Rank>& a, const tensor_view<B, Rank>& 
   const auto [low_b, high_b] = reach(b);
   const std::less<const char*> before;
   if (!before(low_a, high_b) || !before(low_b, high_a)) return false;
-  return static_cast<const void*>(a.data()) != static_cast<const void*>(b.data()) || a.extents() != b.extents() || a.strides() != b.strides();
+  return static_cast<const void*>(a.data()) != static_cast<const void*>(b.data()) || a.extents() != b.extents() ||
+         a.strides() != b.strides();
 }
 
 }  // namespace POSENC_NAMESPACE

@@ -38,8 +38,12 @@ truth read_truth(int dim, int base) {
     array.shape[0] *= 2;
     return array;
   };
-  return {folder, dim, static_cast<double>(base), positions::ids(view<1>(with_negative(load<std::int64_t>(folder + "positions"), -1))),
-          with_negative(load<double>(folder + "cos_f64"), 1), with_negative(load<double>(folder + "sin_f64"), -1)};
+  return {folder,
+          dim,
+          static_cast<double>(base),
+          positions::ids(view<1>(with_negative(load<std::int64_t>(folder + "positions"), -1))),
+          with_negative(load<double>(folder + "cos_f64"), 1),
+          with_negative(load<double>(folder + "sin_f64"), -1)};
 }
 
 /// Every folder.

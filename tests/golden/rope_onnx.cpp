@@ -28,8 +28,10 @@ TEMPLATE_TEST_CASE("RotaryEmbedding", "[golden][rope_onnx][rope]", float, double
     index_t rotary_embedding_dim, num_heads;  ///< as ONNX has them: 0 where not given
     bool position_ids = true;                 ///< else the caches are [batch, time, pair]
   };
-  for (const auto& c : {golden_case{"rope_onnx/basic/", pairing::halves, 0, 0}, {"rope_onnx/input_3d/", pairing::halves, 0, 4},
-                        {"rope_onnx/interleaved/", pairing::interleaved, 0, 0}, {"rope_onnx/rotary_dim/", pairing::halves, 4, 0},
+  for (const auto& c : {golden_case{"rope_onnx/basic/", pairing::halves, 0, 0},
+                        {"rope_onnx/input_3d/", pairing::halves, 0, 4},
+                        {"rope_onnx/interleaved/", pairing::interleaved, 0, 0},
+                        {"rope_onnx/rotary_dim/", pairing::halves, 4, 0},
                         {"rope_onnx/no_position_ids/", pairing::halves, 0, 0, false}}) {
     INFO(c.folder);
     const auto cosines = load<float>(c.folder + "cos_cache"), sines = load<float>(c.folder + "sin_cache");

@@ -31,7 +31,8 @@ const std::vector<golden_case> cases{
     {"sinusoidal/vaswani_d128/", {.dim = 128, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani}, 1.55e-6},
     {"sinusoidal/fairseq_d64/", {.dim = 64, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::tensor2tensor}, 3.30e-6},
     {"sinusoidal/interleaved_odd_channels/",
-     {.dim = 33, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani, .odd_dim = odd_dim::round_up}, 6.41e-7},
+     {.dim = 33, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani, .odd_dim = odd_dim::round_up},
+     6.41e-7},
 };
 
 /// `copies` of an array one after the other, with a batch axis in front.

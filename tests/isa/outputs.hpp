@@ -35,9 +35,18 @@ std::vector<T> of_add(auto&& run) {
       constexpr index_t batch = 2, time = 3;
       auto x = random_stored<T>(1, batch * time * (channels + gap));
       const auto table = random_vector<compute<T>>(2, time * channels);
-      run(posenc::kernels::add_call<T>{.in = x.data(), .out = x.data(), .table = table.data(), .batch = batch, .time = time, .channels = channels,
-                                       .in_batch = time * (channels + gap), .in_time = channels + gap, .out_batch = time * (channels + gap),
-                                       .out_time = channels + gap, .table_batch = 0, .table_time = channels});
+      run(posenc::kernels::add_call<T>{.in = x.data(),
+                                       .out = x.data(),
+                                       .table = table.data(),
+                                       .batch = batch,
+                                       .time = time,
+                                       .channels = channels,
+                                       .in_batch = time * (channels + gap),
+                                       .in_time = channels + gap,
+                                       .out_batch = time * (channels + gap),
+                                       .out_time = channels + gap,
+                                       .table_batch = 0,
+                                       .table_time = channels});
       append(all, x);
     }
   return all;
@@ -59,10 +68,25 @@ std::vector<T> of_rotate(auto&& run) {
           if (turned_back)
             for (auto& value : table) value *= compute<T>(0.6);
           const index_t time_stride = by_head ? width : heads * width, head_stride = by_head ? time * width : width;
-          run(posenc::kernels::rotate_call<T>{.in = x.data(), .out = x.data(), .batch = 1, .time = time, .heads = heads, .in_batch = 0,
-                                              .in_time = time_stride, .in_head = head_stride, .out_batch = 0, .out_time = time_stride,
-                                              .out_head = head_stride, .rows = nullptr, .table = table.data(), .table_batch = 0, .table_time = width,
-                                              .pairs = pairs, .before = 0, .after = 0, .interleaved = interleaved,
+          run(posenc::kernels::rotate_call<T>{.in = x.data(),
+                                              .out = x.data(),
+                                              .batch = 1,
+                                              .time = time,
+                                              .heads = heads,
+                                              .in_batch = 0,
+                                              .in_time = time_stride,
+                                              .in_head = head_stride,
+                                              .out_batch = 0,
+                                              .out_time = time_stride,
+                                              .out_head = head_stride,
+                                              .rows = nullptr,
+                                              .table = table.data(),
+                                              .table_batch = 0,
+                                              .table_time = width,
+                                              .pairs = pairs,
+                                              .before = 0,
+                                              .after = 0,
+                                              .interleaved = interleaved,
                                               .back = turned_back});
           append(all, x);
         }
@@ -89,10 +113,21 @@ void for_each_bias(bool halves, auto&& test) {
               for (index_t i = 0; i < queries; ++i) query_ids.push_back(i == 1 ? posenc::kernels::absent : first_query + i);
               for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 5 == 2 ? posenc::kernels::absent : (j * 13) % 71);
               const std::array<S, heads> slopes{S(0.1), S(-3)};
-              test(posenc::kernels::bias_call<T>{.scores = scores.data(), .heads = heads, .queries = queries, .keys = keys, .head = queries * keys,
-                                                 .query = keys, .slopes = slopes.data(), .query_ids = by_ids ? query_ids.data() : nullptr,
-                                                 .query_first = first_query, .key_ids = by_ids ? key_ids.data() : nullptr, .key_first = -5,
-                                                 .distance = form, .reference = 7, .scale = scale, .causal = causal},
+              test(posenc::kernels::bias_call<T>{.scores = scores.data(),
+                                                 .heads = heads,
+                                                 .queries = queries,
+                                                 .keys = keys,
+                                                 .head = queries * keys,
+                                                 .query = keys,
+                                                 .slopes = slopes.data(),
+                                                 .query_ids = by_ids ? query_ids.data() : nullptr,
+                                                 .query_first = first_query,
+                                                 .key_ids = by_ids ? key_ids.data() : nullptr,
+                                                 .key_first = -5,
+                                                 .distance = form,
+                                                 .reference = 7,
+                                                 .scale = scale,
+                                                 .causal = causal},
                    scores);
             }
 }
@@ -137,10 +172,18 @@ std::vector<T> of_phase(auto&& run) {
           const auto rows = static_cast<index_t>(ids.size());
           std::vector<T> table(static_cast<std::size_t>(rows * 2 * pairs));
           const index_t second = interleaved ? 1 : pairs;
-          run(posenc::kernels::phase_call<T>{.high = words.data(), .low = words.data() + pairs, .pairs = pairs, .ids = ids.data(), .first = 0,
-                                             .rows = rows, .cosine = table.data() + (sine_first ? second : 0),
-                                             .sine = table.data() + (sine_first ? 0 : second), .row = 2 * pairs, .interleaved = interleaved,
-                                             .scale = scale, .absent_cosine = 1});
+          run(posenc::kernels::phase_call<T>{.high = words.data(),
+                                             .low = words.data() + pairs,
+                                             .pairs = pairs,
+                                             .ids = ids.data(),
+                                             .first = 0,
+                                             .rows = rows,
+                                             .cosine = table.data() + (sine_first ? second : 0),
+                                             .sine = table.data() + (sine_first ? 0 : second),
+                                             .row = 2 * pairs,
+                                             .interleaved = interleaved,
+                                             .scale = scale,
+                                             .absent_cosine = 1});
           append(all, table);
         }
   return all;

@@ -48,8 +48,18 @@ std::vector<turns> schedule() {
 template <class S>
 std::vector<S> angle(std::int64_t position, turns frequency) {
   std::vector<S> both(2);
-  kernels::phase<S>({.high = &frequency.high, .low = &frequency.low, .pairs = 1, .ids = &position, .first = 0, .rows = 1, .cosine = &both[0],
-                     .sine = &both[1], .row = 2, .interleaved = false, .scale = 1, .absent_cosine = 1});
+  kernels::phase<S>({.high = &frequency.high,
+                     .low = &frequency.low,
+                     .pairs = 1,
+                     .ids = &position,
+                     .first = 0,
+                     .rows = 1,
+                     .cosine = &both[0],
+                     .sine = &both[1],
+                     .row = 2,
+                     .interleaved = false,
+                     .scale = 1,
+                     .absent_cosine = 1});
   return both;
 }
 

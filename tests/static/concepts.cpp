@@ -233,9 +233,7 @@ concept scores_without_inputs =
     requires(const E& e, Eigen::Tensor<float, 4>& scores, const state_t<E>& state) { encode_scores(e, scores, state); };
 template <class E>
 concept scores_with_inputs = requires(const E& e, Eigen::Tensor<float, 4>& scores, const attention_inputs<float>& inputs,
-                                      const state_t<E>& state) {
-  encode_scores(e, scores, inputs, state);
-};
+                                      const state_t<E>& state) { encode_scores(e, scores, inputs, state); };
 static_assert(scores_without_inputs<biases> && scores_without_inputs<adds> && !scores_without_inputs<biases_in_context>);
 static_assert(scores_with_inputs<biases> && scores_with_inputs<adds> && scores_with_inputs<biases_in_context>);
 

@@ -22,8 +22,8 @@ template <class S>
 inline constexpr bool every_kind_is_stored =
     stored_tensor<Eigen::Tensor<S, 3>> && stored_tensor<Eigen::Tensor<S, 3, Eigen::RowMajor>&> &&
     stored_tensor<Eigen::Tensor<S, 1, 0, int>> && stored_tensor<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>>> &&
-    stored_tensor<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>, Eigen::RowMajor>> &&
-    stored_tensor<Eigen::TensorMap<Eigen::Tensor<S, 3>>> && stored_tensor<Eigen::TensorMap<const Eigen::Tensor<S, 3, Eigen::RowMajor>>> &&
+    stored_tensor<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>, Eigen::RowMajor>> && stored_tensor<Eigen::TensorMap<Eigen::Tensor<S, 3>>> &&
+    stored_tensor<Eigen::TensorMap<const Eigen::Tensor<S, 3, Eigen::RowMajor>>> &&
     stored_tensor<const Eigen::TensorMap<Eigen::Tensor<S, 3>, Eigen::Aligned>&> &&
     stored_tensor<Eigen::TensorMap<Eigen::TensorFixedSize<S, Eigen::Sizes<2, 3>>>> && stored_tensor<tensor_view<S, 2>> &&
     stored_tensor<tensor_view<const S, 2>>;
@@ -97,7 +97,7 @@ static_assert(callable_with<tensor_view<float, 2>, int, index_t> && !callable_wi
 static_assert(std::convertible_to<head_view<float>, head_view<const float>> &&
               !std::convertible_to<head_view<const float>, head_view<float>>);
 static_assert(!std::convertible_to<Eigen::Tensor<float, 4>&, head_view<float>> &&
-              !std::convertible_to<tensor_view<float, 4>, head_view<float>>,
+                  !std::convertible_to<tensor_view<float, 4>, head_view<float>>,
               "the order of the axes has to be said");
 static_assert(!std::is_constructible_v<head_view<double>, head_view<float>>);
 

@@ -45,7 +45,8 @@ tensor<T, Rank> inputs(std::uint64_t seed, auto... extents) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("several threads with one encoder get the bits of one thread", "[threads]", float, double, Eigen::half, Eigen::bfloat16) {
+TEMPLATE_TEST_CASE("several threads with one encoder get the bits of one thread", "[threads]", float, double, Eigen::half,
+                   Eigen::bfloat16) {
   using T = TestType;
   using S = std::conditional_t<std::is_same_v<T, double>, double, float>;
   constexpr index_t batch = 2, time = 24, count = 3, channels = 16;

@@ -33,7 +33,8 @@ class counting_device {
   int threads_;
   Eigen::ThreadPool pool_;
 };
-static_assert(thread_pool_device<counting_device> && thread_pool_device<Eigen::ThreadPoolDevice> && !thread_pool_device<Eigen::DefaultDevice>);
+static_assert(thread_pool_device<counting_device> && thread_pool_device<Eigen::ThreadPoolDevice> &&
+              !thread_pool_device<Eigen::DefaultDevice>);
 
 template <class T, int Rank>
 using tensor = Eigen::Tensor<T, Rank, Eigen::RowMajor>;
@@ -114,7 +115,10 @@ TEMPLATE_TEST_CASE("sinusoidal has the same bits on any number of threads", "[ex
   using T = TestType;
   using S = compute_t<T>;
   for (const index_t dim : {192, 173}) {
-    const sinusoidal<S> encoder({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani, .start = 2,
+    const sinusoidal<S> encoder({.dim = dim,
+                                 .order = channel_order::interleaved,
+                                 .exponent_rule = exponent_rule::vaswani,
+                                 .start = 2,
                                  .odd_dim = odd_dim::drop_last});
     const auto x = random<T>(1, batch, tokens, dim);
     std::vector<index_t> rows(static_cast<std::size_t>(batch * tokens));

@@ -125,7 +125,8 @@ TEST_CASE("alibi has the values of its papers", "[alibi]") {
   const auto row = [](alibi_form form, position reference) {
     tensor4<double> scores(1, 2, 1, 6);
     scores.setZero();
-    alibi<double>({.heads = 2, .form = form, .reference = reference}).bias(scores, {.queries = positions::range(1, 5), .keys = positions::range(6)});
+    alibi<double>({.heads = 2, .form = form, .reference = reference})
+        .bias(scores, {.queries = positions::range(1, 5), .keys = positions::range(6)});
     return std::vector<double>(scores.data(), scores.data() + 6);
   };
   const std::vector<double> past{-5 / 16.0, -4 / 16.0, -3 / 16.0, -2 / 16.0, -1 / 16.0, 0};
@@ -157,7 +158,8 @@ TEMPLATE_TEST_CASE("alibi value is what bias adds", "[alibi]", float, double) {
 TEST_CASE("alibi forms agree after a causal soft-max and only there", "[alibi]") {
   const auto weights = [](alibi_form form, bool causal) {
     auto scores = random_tensor<tensor4<double>>(2, 1, 4, 9, 9);
-    alibi<double>({.heads = 4, .form = form, .reference = 3}).bias(scores, {.queries = positions::range(9), .keys = positions::range(9)}, {.causal = causal});
+    alibi<double>({.heads = 4, .form = form, .reference = 3})
+        .bias(scores, {.queries = positions::range(9), .keys = positions::range(9)}, {.causal = causal});
     for (index_t h = 0; h < 4; ++h)
       for (index_t i = 0; i < 9; ++i) {
         double sum = 0;
@@ -357,7 +359,9 @@ TEST_CASE("alibi: trained slopes are the ones in use", "[alibi]") {
 TEST_CASE("alibi does nothing to empty tensors", "[alibi]") {
   const alibi<float> encoder({.heads = 2, .form = alibi_form::causal});
   gradient_buffer<float> gradients(alibi<float>(encoder).parameters());
-  struct { index_t batch, queries, keys; } const shapes[] = {{0, 3, 4}, {2, 0, 4}, {2, 3, 0}};
+  struct {
+    index_t batch, queries, keys;
+  } const shapes[] = {{0, 3, 4}, {2, 0, 4}, {2, 3, 0}};
   for (const auto& [batch, queries, keys] : shapes) {
     tensor4<float> scores(batch, 2, queries, keys);
     const attention_positions at{.queries = positions::range(queries), .keys = positions::range(keys)};
@@ -423,12 +427,10 @@ TEST_CASE("alibi refuses tensors that do not fit, before it writes", "[alibi][er
   refused(" queries] batch must match the positions but got 2 and 1",
           [&] { encoder.bias(scores, with(positions::offsets(std::array{1}, 3), at.keys)); });
   refused(" keys] time must match the positions but got 4 and 5", [&] { encoder.bias(scores, with(at.queries, positions::range(5))); });
-  refused(" keys] batch must match the positions but got 2 and 3", [&] {
-    encoder.bias(scores, with(at.queries, positions::offsets(std::array{1, 2, 3}, 4)));
-  });
-  refused("] the last axis must be contiguous but got 2", [&] {
-    encoder.bias(tensor_view<float, 4>(scores.data(), {1, 2, 3, 4}, {24, 24, 8, 2}), at);
-  });
+  refused(" keys] batch must match the positions but got 2 and 3",
+          [&] { encoder.bias(scores, with(at.queries, positions::offsets(std::array{1, 2, 3}, 4))); });
+  refused("] the last axis must be contiguous but got 2",
+          [&] { encoder.bias(tensor_view<float, 4>(scores.data(), {1, 2, 3, 4}, {24, 24, 8, 2}), at); });
   refused("] the elements of an output must be distinct, with strides that nest but got [0, 12, 4, 1]",
           [&] { encoder.bias(tensor_view<float, 4>(scores.data(), {2, 2, 3, 4}, {0, 12, 4, 1}), at); });
   refused("] the output must have the input's shape but got [2, 3, 3, 4] and [2, 2, 3, 4]", [&] { encoder.bias(others, scores, at); });

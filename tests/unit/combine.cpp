@@ -87,8 +87,7 @@ TEST_CASE("parts act in order, each with its own state", "[combine]") {
   const compose both(quiet{'a', log}, turning(), quiet{'b', log});
   tensors all;
   all.forward(both);
-  CHECK(*log ==
-        "a add; b add; a rotate query; b rotate query; a rotate key; b rotate key; a bias; b bias; a add_values; b add_values; ");
+  CHECK(*log == "a add; b add; a rotate query; b rotate query; a rotate key; b rotate key; a bias; b bias; a add_values; b add_values; ");
 }
 
 TEST_CASE("backward runs in reverse", "[combine]") {
@@ -244,9 +243,12 @@ TEST_CASE("nothing is written before the checks of all parts, and of queries and
   const auto at = positions::range(2);
   Eigen::Tensor<float, 4, Eigen::RowMajor> q(1, 2, 1, 4), k(1, 3, 1, 4);  // the keys are one token too long
   q.setConstant(1), k.setConstant(1);
-  const auto all_ones = [](const auto& tensor) { return std::all_of(tensor.data(), tensor.data() + tensor.size(), [](float v) { return v == 1; }); };
+  const auto all_ones = [](const auto& tensor) {
+    return std::all_of(tensor.data(), tensor.data() + tensor.size(), [](float v) { return v == 1; });
+  };
   const auto queries = heads(q, axis_order::time_head), keys = heads(k, axis_order::time_head);
-  CHECK_THROWS_WITH(encode_queries_keys(turning, queries, keys, prepare(turning, {at, at})), "[rope] time must match the table but got 3 and 2");
+  CHECK_THROWS_WITH(encode_queries_keys(turning, queries, keys, prepare(turning, {at, at})),
+                    "[rope] time must match the table but got 3 and 2");
   CHECK_THROWS_AS(encode_queries_keys_backward(turning, queries, keys, prepare(turning, {at, at})), argument_error);
   CHECK(all_ones(q));
 

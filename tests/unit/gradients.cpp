@@ -42,8 +42,8 @@ struct attention {
   static constexpr double scale = 0.5;
 
   E encoder;
-  block3 x = random_tensor<block3>(1, batch, time, count * channels), gates = random_tensor<block3>(2, batch, time, count);
-  const std::vector<double> to_q = random_vector<double>(3, count * channels), to_k = random_vector<double>(4, count * channels);
+  block3 x = random_tensor<block3>(1, batch, time, count* channels), gates = random_tensor<block3>(2, batch, time, count);
+  const std::vector<double> to_q = random_vector<double>(3, count* channels), to_k = random_vector<double>(4, count* channels);
   const block4 importance = random_tensor<block4>(5, batch, time, count, channels);
   const attention_positions at{positions::offsets(std::array{0, 3}, time), positions::offsets(std::array{0, 3}, time)};
 
@@ -69,9 +69,8 @@ struct attention {
     });
     encode_scores(encoder, scores, {.scale = scale, .queries = by_heads(q), .keys = by_heads(k), .log_gates = gates}, state);
     block3 sums = zeros<block3>(batch, count, time);
-    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
-      sums(b, h, i) += weights(b, h, i, j) = std::exp(scores(b, h, i, j));
-    });
+    doubles::for_each(
+        pairs, [&](index_t b, index_t h, index_t i, index_t j) { sums(b, h, i) += weights(b, h, i, j) = std::exp(scores(b, h, i, j)); });
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) { weights(b, h, i, j) /= sums(b, h, i); });
     y.setZero();
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
@@ -103,9 +102,8 @@ struct attention {
       }
     });
     block3 means = zeros<block3>(batch, count, time);
-    doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
-      means(b, h, i) += weights(b, h, i, j) * d_weights(b, h, i, j);
-    });
+    doubles::for_each(pairs,
+                      [&](index_t b, index_t h, index_t i, index_t j) { means(b, h, i) += weights(b, h, i, j) * d_weights(b, h, i, j); });
     block4 d_scores(batch, count, time, time);
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
       d_scores(b, h, i, j) = weights(b, h, i, j) * (d_weights(b, h, i, j) - means(b, h, i));

@@ -22,7 +22,8 @@ constexpr index_t largest = std::numeric_limits<index_t>::max();
 /// 0, 1, 2, ... in the order of the memory.
 template <class Tensor>
 Tensor& number(Tensor& tensor) {
-  for (index_t n = 0; n < static_cast<index_t>(tensor.size()); ++n) tensor.data()[n] = static_cast<typename Tensor::Scalar>(static_cast<float>(n));
+  for (index_t n = 0; n < static_cast<index_t>(tensor.size()); ++n)
+    tensor.data()[n] = static_cast<typename Tensor::Scalar>(static_cast<float>(n));
   return tensor;
 }
 
@@ -122,8 +123,7 @@ TEST_CASE("split_heads refuses what lies outside the channels", "[heads]") {
   CHECK_THROWS_WITH(split_heads(x, {.heads = 5, .channels = 5}), outside + "0 and 5 and 5");
   CHECK_THROWS_WITH(split_heads(x, {.heads = 4, .channels = 5, .offset = 1}), outside + "1 and 4 and 5");
   CHECK_THROWS_WITH(split_heads(x, {.heads = 0, .channels = 5, .offset = 21}), outside + "21 and 0 and 5");
-  CHECK_THROWS_WITH(split_heads(x, {.heads = largest, .channels = largest}),
-                    outside + "0 and 9223372036854775807 and 9223372036854775807");
+  CHECK_THROWS_WITH(split_heads(x, {.heads = largest, .channels = largest}), outside + "0 and 9223372036854775807 and 9223372036854775807");
   CHECK_THROWS_WITH(split_heads(x, {.heads = -1, .channels = 5}), negative + "-1 and 5 and 0");
   CHECK_THROWS_WITH(split_heads(x, {.heads = 1, .channels = -5}), negative + "1 and -5 and 0");
   CHECK_THROWS_WITH(split_heads(x, {.heads = 1, .channels = 5, .offset = -1}), negative + "1 and 5 and -1");

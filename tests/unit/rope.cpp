@@ -78,7 +78,9 @@ const auto fast = positions::range(5, 900);  // angles of 900 radians in the fir
 }  // namespace
 
 TEMPLATE_TEST_CASE("rope multiplies each token by its rotation matrix", "[rope]", float, double) {
-  struct { index_t channels, dim, offset; } const shapes[] = {{2, 2, 0}, {8, 8, 0}, {12, 6, 0}, {12, 6, 3}, {12, 2, 10}, {70, 66, 2}};
+  struct {
+    index_t channels, dim, offset;
+  } const shapes[] = {{2, 2, 0}, {8, 8, 0}, {12, 6, 0}, {12, 6, 3}, {12, 2, 10}, {70, 66, 2}};
   for (const auto pairs : {pairing::halves, pairing::interleaved})
     for (const auto [channels, dim, offset] : shapes)
       for (const double base : {10000.0, 500000.0}) {
@@ -151,7 +153,9 @@ TEMPLATE_TEST_CASE("rope turns q and k inside a fused buffer and nothing beside 
   const rope<TestType> encoder({.pairing = pairing::interleaved, .dim = 6});
   auto qkv = random_tensor<Eigen::Tensor<TestType, 3, RowMajor>>(3, batch, time, width);
   const auto before = qkv;
-  const auto part = [&](auto& tensor, index_t count, index_t first) { return split_heads(tensor, {.heads = count, .channels = channels, .offset = first}); };
+  const auto part = [&](auto& tensor, index_t count, index_t first) {
+    return split_heads(tensor, {.heads = count, .channels = channels, .offset = first});
+  };
   const auto table = encoder.prepare(positions::range(time, 5));
   encoder.rotate(part(qkv, query_heads, 0), table);
   encoder.rotate(part(qkv, key_heads, query_heads * channels), table);
@@ -428,12 +432,10 @@ TEST_CASE("rope refuses tensors that do not fit, before it writes", "[rope][erro
   reference::refuses(x, "[positions] ids must lie in [-2^62, 2^62] but got 4611686018427387905",
                      [&] { encoder.shift(view, (position{1} << 62) + 1); });
 
-  refused("the last axis must be contiguous but got 2", [&] {
-    encoder.rotate(head_view<float>(tensor_view<float, 4>(x.data(), {1, 3, 1, 6}, {36, 12, 12, 2})), table);
-  });
-  refused("the elements of an output must be distinct, with strides that nest but got [0, 6, 6, 1]", [&] {
-    encoder.rotate(head_view<float>(tensor_view<float, 4>(x.data(), {2, 3, 2, 6}, {0, 6, 6, 1})), table);
-  });
+  refused("the last axis must be contiguous but got 2",
+          [&] { encoder.rotate(head_view<float>(tensor_view<float, 4>(x.data(), {1, 3, 1, 6}, {36, 12, 12, 2})), table); });
+  refused("the elements of an output must be distinct, with strides that nest but got [0, 6, 6, 1]",
+          [&] { encoder.rotate(head_view<float>(tensor_view<float, 4>(x.data(), {2, 3, 2, 6}, {0, 6, 6, 1})), table); });
 }
 
 TEST_CASE("rope refuses outputs and rows that do not fit, before it writes", "[rope][errors]") {

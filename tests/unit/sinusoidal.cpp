@@ -167,7 +167,9 @@ TEMPLATE_TEST_CASE("sinusoidal codes stay accurate at far positions", "[sinusoid
 
 TEMPLATE_TEST_CASE("sinusoidal add adds the code that encode writes", "[sinusoidal]", float, double) {
   // 16 KB hold 32 or 64 tokens of 64 channels and none of 5000.
-  struct { index_t batch, time, dim; } const shapes[] = {{2, 200, 64}, {1, 65, 64}, {3, 64, 64}, {2, 3, 5000}, {2, 150, 63}};
+  struct {
+    index_t batch, time, dim;
+  } const shapes[] = {{2, 200, 64}, {1, 65, 64}, {3, 64, 64}, {2, 3, 5000}, {2, 150, 63}};
   for (const auto& [batch, time, dim] : shapes)
     for (const auto order : orders) {
       const sinusoidal<TestType> encoder(
@@ -215,8 +217,7 @@ TEMPLATE_TEST_CASE("sinusoidal has the same bits in every layout", "[sinusoidal]
   encoder.add(Eigen::TensorMap<const tensor3<TestType>>(x.data(), 2, 4, 6), part, at);
   for (index_t b = 0; b < 2; ++b)
     for (index_t t = 0; t < 4; ++t)
-      for (index_t c = 0; c < 9; ++c)
-        REQUIRE(reference::same_bits(wide(b, t, c), c < 2 || c >= 8 ? before(b, t, c) : result(b, t, c - 2)));
+      for (index_t c = 0; c < 9; ++c) REQUIRE(reference::same_bits(wide(b, t, c), c < 2 || c >= 8 ? before(b, t, c) : result(b, t, c - 2)));
 
   // Without a batch axis, and with two.
   tensor2<TestType> flat(4, 6);
@@ -350,9 +351,8 @@ TEST_CASE("sinusoidal refuses tensors that do not fit, before it writes", "[sinu
   refused(x, "time must match the positions but got 3 and 4", [&] { encoder.encode(positions::range(4), x); });
   refused(x, "batch must match the positions but got 2 and 1", [&] { encoder.add(x, positions::offsets(std::array{5}, 3)); });
   refused(narrow, "the output must have the input's shape but got [2, 3, 6] and [2, 3, 4]", [&] { encoder.add(x, narrow, at); });
-  refused(x, "the last axis must be contiguous but got 2", [&] {
-    encoder.add(tensor_view<float, 3>(x.data(), {1, 3, 6}, {36, 12, 2}), at);
-  });
+  refused(x, "the last axis must be contiguous but got 2",
+          [&] { encoder.add(tensor_view<float, 3>(x.data(), {1, 3, 6}, {36, 12, 2}), at); });
   refused(x, "the elements of an output must be distinct, with strides that nest but got [0, 6, 1]",
           [&] { encoder.add(tensor_view<float, 3>(x.data(), {2, 3, 6}, {0, 6, 1}), at); });
   refused(x, "the elements of an output must be distinct, with strides that nest but got [0, 6, 1]",
@@ -371,7 +371,6 @@ TEST_CASE("sinusoidal refuses tensors that do not fit, before it writes", "[sinu
   refused(out, "destination rows must lie inside the output but got 8 and -2", [&] { encoder.add(x, out, negative, at); });
   // Within one tensor a token would be read after another one was written over it.
   auto one = random_tensor<tensor2<float>>(13, 3, 6);
-  refused(one, "the input must not overlap the rows but got [1, 3, 6] and [1, 3, 6]", [&] {
-    encoder.add(one, one, std::array<index_t, 3>{1, 2, 0}, at);
-  });
+  refused(one, "the input must not overlap the rows but got [1, 3, 6] and [1, 3, 6]",
+          [&] { encoder.add(one, one, std::array<index_t, 3>{1, 2, 0}, at); });
 }

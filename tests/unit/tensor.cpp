@@ -147,7 +147,6 @@ TEST_CASE("tensors convert to views, to const ones too", "[tensor]") {
   CHECK(&same(1, 2) == tensor.data() + 21);
 }
 
-
 // ---- batched -------------------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("batched folds all axes before time into one", "[tensor]") {
@@ -243,7 +242,8 @@ TEST_CASE("rows must fit in memory, and have a shape", "[tensor]") {
                     too_large + "[2147483648, 1073741824, 1]");
   CHECK_THROWS_WITH(require_rows("x", tensor_view<float, 2>(nullptr, {2, 1}, {-largest, 1})), too_large + "[2, 1]");
   CHECK_THROWS_WITH(require_rows("x", tensor_view<float, 3>(nullptr, {3, 3, 1}, {most / 3, most / 3, 1})), too_large + "[3, 3, 1]");
-  CHECK_THROWS_WITH(require_rows("x", tensor_view<float, 2>(nullptr, {2, 1}, {std::numeric_limits<index_t>::min(), 1})), too_large + "[2, 1]");
+  CHECK_THROWS_WITH(require_rows("x", tensor_view<float, 2>(nullptr, {2, 1}, {std::numeric_limits<index_t>::min(), 1})),
+                    too_large + "[2, 1]");
   CHECK_NOTHROW(require_rows("x", tensor_view<float, 2>(nullptr, {largest, 1}, {0, 1})));
   CHECK_THROWS_WITH(require_rows("x", nowhere(3, -4)), "[x] extents must not be negative but got [3, -4]");
   CHECK_THROWS_WITH(require_rows("x", nowhere(-3, 4)), "[x] extents must not be negative but got [-3, 4]");

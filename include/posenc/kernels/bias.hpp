@@ -54,7 +54,8 @@ void bias(const bias_call<T>& call) {
 
 template <class T>
 void bias_backward(const bias_backward_call<T>& call) {
-  if constexpr (is_same<T, bfloat16>) dispatch(baseline::bias_backward<T>, avx2::bias_backward<T>, avx512::bias_backward<T>, avx512_bf16::bias_backward<T>)(call);
+  if constexpr (is_same<T, bfloat16>)
+    dispatch(baseline::bias_backward<T>, avx2::bias_backward<T>, avx512::bias_backward<T>, avx512_bf16::bias_backward<T>)(call);
   else dispatch(baseline::bias_backward<T>, avx2::bias_backward<T>, avx512::bias_backward<T>)(call);
 }
 

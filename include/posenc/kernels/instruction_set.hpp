@@ -88,6 +88,8 @@ inline instruction_set current_instruction_set() { return detail::chosen_instruc
 
 /// Pins the one in use, for tests, benchmarks and reproducibility; for the whole program, from any thread.
 /// \throws argument_error  when the processor lacks it.
-inline void pin_instruction_set(instruction_set set) { detail::chosen_instruction_set().store(detail::checked(set), std::memory_order_relaxed); }
+inline void pin_instruction_set(instruction_set set) {
+  detail::chosen_instruction_set().store(detail::checked(set), std::memory_order_relaxed);
+}
 
 }  // namespace POSENC_NAMESPACE

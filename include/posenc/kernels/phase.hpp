@@ -9,7 +9,8 @@
 namespace POSENC_NAMESPACE::kernels {
 
 /// What one call fills: row r holds, for each pair k, the cosine and the sine of position r times frequency k, times `scale`.
-/// Rounded once to T, for 16-bit formats through float. For scale 1 the error is at most 3.1e-8 in float and 2.3e-16 in double at any |position| <= 2^31.
+/// Rounded once to T, for 16-bit formats through float. For scale 1 the error is at most 3.1e-8 in float and 2.3e-16 in double at any
+/// |position| <= 2^31.
 template <class T>
 struct phase_call {
   const std::uint64_t* high;  ///< frequencies in turns, 64 bits of each

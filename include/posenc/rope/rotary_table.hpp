@@ -40,8 +40,17 @@ class rotary_table {
         for (const index_t end = b + batch; b < end; ++b) {
           const position_row ids = at.row(b).from(t);
           S* first = rows_.get() + (b * time_ + t) * 2 * pairs_;
-          kernels::phase<S>({.high = speeds.high(), .low = speeds.low(), .pairs = pairs_, .ids = ids.ids, .first = ids.first, .rows = time,
-                             .cosine = first, .sine = first + pairs_, .row = 2 * pairs_, .interleaved = false, .scale = factor,
+          kernels::phase<S>({.high = speeds.high(),
+                             .low = speeds.low(),
+                             .pairs = pairs_,
+                             .ids = ids.ids,
+                             .first = ids.first,
+                             .rows = time,
+                             .cosine = first,
+                             .sine = first + pairs_,
+                             .row = 2 * pairs_,
+                             .interleaved = false,
+                             .scale = factor,
                              .absent_cosine = S(1)});
         }
       });
@@ -73,9 +82,10 @@ class rotary_table {
     rotary_table made = check_caches(at.batch(), at.time(), dim, c, s, factor);
     for (index_t b = 0; b < std::max<index_t>(made.batch_, 1); ++b)
       for (index_t t = 0; t < made.time_; ++t)
-        require(at(b, t) == no_position || (at(b, t) >= 0 && at(b, t) < c.extent(0)), who_, "positions must lie inside the caches", c.extent(0),
-                at(b, t));
-    made.fill(pairs, c, s, [&](const auto& cache, index_t b, index_t t) { return at(b, t) == no_position ? nullptr : &cache(at(b, t), 0); });
+        require(at(b, t) == no_position || (at(b, t) >= 0 && at(b, t) < c.extent(0)), who_, "positions must lie inside the caches",
+                c.extent(0), at(b, t));
+    made.fill(pairs, c, s,
+              [&](const auto& cache, index_t b, index_t t) { return at(b, t) == no_position ? nullptr : &cache(at(b, t), 0); });
     return made;
   }
 

@@ -54,10 +54,19 @@ void compare(const layout& form, index_t channels, index_t shift) {
 
   const index_t first = shift + (form.backwards ? (time - 1) * row : 0), step = form.backwards ? -row : row;
   const auto call = [&](std::vector<T>& out) {
-    return posenc::kernels::add_call<T>{.in = (form.in_place ? out : in).data() + first, .out = out.data() + first, .table = table.data() + shift,
-                                        .batch = batch, .time = time, .channels = channels, .in_batch = time * row, .in_time = step,
-                                        .out_batch = time * row, .out_time = step, .table_batch = form.shared_by_batch ? 0 : time * channels,
-                                        .table_time = form.shared_by_time ? 0 : channels, .rows = form.into_rows ? rows : nullptr};
+    return posenc::kernels::add_call<T>{.in = (form.in_place ? out : in).data() + first,
+                                        .out = out.data() + first,
+                                        .table = table.data() + shift,
+                                        .batch = batch,
+                                        .time = time,
+                                        .channels = channels,
+                                        .in_batch = time * row,
+                                        .in_time = step,
+                                        .out_batch = time * row,
+                                        .out_time = step,
+                                        .table_batch = form.shared_by_batch ? 0 : time * channels,
+                                        .table_time = form.shared_by_time ? 0 : channels,
+                                        .rows = form.into_rows ? rows : nullptr};
   };
   posenc::kernels::add(call(got));
   reference::add(call(expected));
@@ -67,15 +76,16 @@ void compare(const layout& form, index_t channels, index_t shift) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("the add kernel adds a code to every token and touches nothing else", "[kernels][add]", float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the add kernel adds a code to every token and touches nothing else", "[kernels][add]", float, double, bfloat16,
+                   float16) {
   at_every_instruction_set([] {
     for (const auto& form : layouts)
       for (index_t channels = 1; channels <= 70; ++channels) compare<TestType>(form, channels, channels % 4);
   });
 }
 
-TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows are whole cache lines and where they are not", "[kernels][add]", float,
-                   double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows are whole cache lines and where they are not",
+                   "[kernels][add]", float, double, bfloat16, float16) {
   struct alignas(64) line {
     TestType elements[64 / sizeof(TestType)];
   };
@@ -92,10 +102,20 @@ TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows a
             auto& out = outputs[streaming];
             out.resize(static_cast<std::size_t>(size / in_line + 1));
             std::memset(out.data(), 0, out.size() * sizeof(line));
-            posenc::kernels::add(posenc::kernels::add_call<TestType>{
-                .in = in.data(), .out = out.data()->elements, .table = table.data(), .batch = batch, .time = time, .channels = channels,
-                .in_batch = time * row, .in_time = row, .out_batch = time * row, .out_time = row, .table_batch = 0, .table_time = channels,
-                .rows = into_rows ? rows : nullptr, .streaming = streaming});
+            posenc::kernels::add(posenc::kernels::add_call<TestType>{.in = in.data(),
+                                                                     .out = out.data()->elements,
+                                                                     .table = table.data(),
+                                                                     .batch = batch,
+                                                                     .time = time,
+                                                                     .channels = channels,
+                                                                     .in_batch = time * row,
+                                                                     .in_time = row,
+                                                                     .out_batch = time * row,
+                                                                     .out_time = row,
+                                                                     .table_batch = 0,
+                                                                     .table_time = channels,
+                                                                     .rows = into_rows ? rows : nullptr,
+                                                                     .streaming = streaming});
           }
           CAPTURE(channels, gap, into_rows);
           CHECK(std::memcmp(outputs[0].data(), outputs[1].data(), outputs[0].size() * sizeof(line)) == 0);
@@ -103,13 +123,25 @@ TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows a
   });
 }
 
-TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][add]", float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][add]", float, double,
+                   bfloat16, float16) {
   using S = compute<TestType>;
   using limits = std::numeric_limits<S>;
-  const std::vector<S> specials{limits::quiet_NaN(),   limits::infinity(), -limits::infinity(), limits::denorm_min(),
-                                -limits::denorm_min(), limits::min(),      limits::max(),       -limits::max(),
-                                S(0),                  -S(0),              S(1),                limits::epsilon(),
-                                S(65504),              S(0x1p-24),         S(0x1.8p-24),  // the ends of float16, and a tie
+  const std::vector<S> specials{limits::quiet_NaN(),
+                                limits::infinity(),
+                                -limits::infinity(),
+                                limits::denorm_min(),
+                                -limits::denorm_min(),
+                                limits::min(),
+                                limits::max(),
+                                -limits::max(),
+                                S(0),
+                                -S(0),
+                                S(1),
+                                limits::epsilon(),
+                                S(65504),
+                                S(0x1p-24),
+                                S(0x1.8p-24),  // the ends of float16, and a tie
                                 reference::largest_nan<S>()};
   at_every_instruction_set([&] {
     for (const S code : specials) {  // beside every other one, in every lane of a vector and in the tail
@@ -120,8 +152,18 @@ TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals 
       const std::vector<S> table(in.size(), code);
       auto got = in, expected = in;
       const auto call = [&](std::vector<TestType>& out) {
-        return posenc::kernels::add_call<TestType>{.in = out.data(), .out = out.data(), .table = table.data(), .batch = 1, .time = 1, .channels = channels,
-                                                   .in_batch = 0, .in_time = 0, .out_batch = 0, .out_time = 0, .table_batch = 0, .table_time = 0};
+        return posenc::kernels::add_call<TestType>{.in = out.data(),
+                                                   .out = out.data(),
+                                                   .table = table.data(),
+                                                   .batch = 1,
+                                                   .time = 1,
+                                                   .channels = channels,
+                                                   .in_batch = 0,
+                                                   .in_time = 0,
+                                                   .out_batch = 0,
+                                                   .out_time = 0,
+                                                   .table_batch = 0,
+                                                   .table_time = 0};
       };
       posenc::kernels::add(call(got));
       reference::add(call(expected));
@@ -134,7 +176,17 @@ TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals 
 TEST_CASE("the add kernel does nothing where there is nothing", "[kernels][add]") {
   float one = 1;
   for (const auto [batch, time, channels] : {std::array<index_t, 3>{0, 2, 4}, {2, 0, 4}, {2, 2, 0}})
-    posenc::kernels::add<float>({.in = &one, .out = &one, .table = &one, .batch = batch, .time = time, .channels = channels, .in_batch = 0, .in_time = 0,
-                                 .out_batch = 0, .out_time = 0, .table_batch = 0, .table_time = 0});
+    posenc::kernels::add<float>({.in = &one,
+                                 .out = &one,
+                                 .table = &one,
+                                 .batch = batch,
+                                 .time = time,
+                                 .channels = channels,
+                                 .in_batch = 0,
+                                 .in_time = 0,
+                                 .out_batch = 0,
+                                 .out_time = 0,
+                                 .table_batch = 0,
+                                 .table_time = 0});
   CHECK(one == 1);
 }

@@ -71,10 +71,21 @@ struct problem {
       for (index_t i = 0; i < queries; ++i) query_ids.push_back(i == 1 ? absent : around.query + 2 * i);
   }
   bias_call<T> call(std::vector<T>& to) const {
-    return {.scores = to.data() + shift, .heads = heads, .queries = queries, .keys = keys, .head = queries * (keys + 2), .query = keys + 2,
-            .slopes = slopes.data(), .query_ids = query_ids.empty() ? nullptr : query_ids.data(), .query_first = start.query,
-            .key_ids = key_ids.empty() ? nullptr : key_ids.data(), .key_first = start.key, .distance = form, .reference = start.reference,
-            .scale = scale, .causal = causal};
+    return {.scores = to.data() + shift,
+            .heads = heads,
+            .queries = queries,
+            .keys = keys,
+            .head = queries * (keys + 2),
+            .query = keys + 2,
+            .slopes = slopes.data(),
+            .query_ids = query_ids.empty() ? nullptr : query_ids.data(),
+            .query_first = start.query,
+            .key_ids = key_ids.empty() ? nullptr : key_ids.data(),
+            .key_first = start.key,
+            .distance = form,
+            .reference = start.reference,
+            .scale = scale,
+            .causal = causal};
   }
   std::string text() const {
     return std::string(start.name) + ", form " + std::to_string(static_cast<int>(form)) + (causal ? ", causal, " : ", ") +
@@ -102,7 +113,8 @@ void for_each_problem(index_t most_keys, auto&& test) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("the bias kernel scales, biases and masks every pair and touches nothing else", "[kernels][bias]", float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the bias kernel scales, biases and masks every pair and touches nothing else", "[kernels][bias]", float, double,
+                   bfloat16, float16) {
   at_every_instruction_set([] {
     for_each_problem<TestType>(70, [](const problem<TestType>& given) {
       auto got = given.scores, expected = given.scores;
@@ -146,7 +158,8 @@ TEMPLATE_TEST_CASE("the bias kernel needs no scale", "[kernels][bias]", float, d
   });
 }
 
-TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the ids of that range", "[kernels][bias]", float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the ids of that range", "[kernels][bias]", float, double,
+                   bfloat16, float16) {
   at_every_instruction_set([] {
     for_each_problem<TestType>(70, [](const problem<TestType>& given) {
       if (!given.key_ids.empty()) return;
@@ -154,7 +167,8 @@ TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the
       for (index_t j = 0; j < same.keys; ++j) same.key_ids.push_back(same.start.key + j);
       for (index_t i = 0; i < same.queries; ++i) same.query_ids.push_back(same.start.query + i);
       auto range = given.scores, from_ids = given.scores;
-      for (std::size_t n = 0; n < range.size(); n += 4) range[n] = from_ids[n] = reference::stored<TestType>(-compute<TestType>(0));  // whose sign a zero of either sign decides
+      for (std::size_t n = 0; n < range.size(); n += 4)
+        range[n] = from_ids[n] = reference::stored<TestType>(-compute<TestType>(0));  // whose sign a zero of either sign decides
       posenc::kernels::bias(given.call(range));
       posenc::kernels::bias(same.call(from_ids));
       INFO(given.text());
@@ -163,18 +177,30 @@ TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the
   });
 }
 
-TEMPLATE_TEST_CASE("the bias kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][bias]", float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the bias kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][bias]", float, double,
+                   bfloat16, float16) {
   using S = compute<TestType>;
   using limits = std::numeric_limits<S>;
-  const std::vector<S> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(), limits::max(),
-                                -limits::max(),      S(0),               -S(0),               S(1),                 S(65504),      S(0x1p-24),
+  const std::vector<S> specials{limits::quiet_NaN(),
+                                limits::infinity(),
+                                -limits::infinity(),
+                                limits::denorm_min(),
+                                limits::min(),
+                                limits::max(),
+                                -limits::max(),
+                                S(0),
+                                -S(0),
+                                S(1),
+                                S(65504),
+                                S(0x1p-24),
                                 reference::largest_nan<S>()};
   at_every_instruction_set([&] {
     for (const auto kind : {ids::none, ids::both})
       for (const auto form : forms)
         for (const S slope : specials) {
           problem<TestType> given(places[1], 45, kind, form, true);
-          for (std::size_t n = 0; n < given.scores.size(); ++n) given.scores[n] = reference::stored<TestType>(specials[n % specials.size()]);
+          for (std::size_t n = 0; n < given.scores.size(); ++n)
+            given.scores[n] = reference::stored<TestType>(specials[n % specials.size()]);
           given.slopes[1] = slope;
           auto got = given.scores, expected = given.scores;
           posenc::kernels::bias(given.call(got));

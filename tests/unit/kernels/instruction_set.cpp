@@ -12,7 +12,8 @@ using namespace posenc;
 
 namespace {
 
-constexpr instruction_set sets[] = {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512, instruction_set::avx512_bf16};
+constexpr instruction_set sets[] = {instruction_set::baseline, instruction_set::avx2, instruction_set::avx512,
+                                    instruction_set::avx512_bf16};
 
 /// Puts back what was in use: other tests may have been started with one pinned.
 struct restored {

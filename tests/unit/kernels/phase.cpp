@@ -37,8 +37,17 @@ template <class S>
 double worst_error(const std::vector<std::int64_t>& ids, const std::vector<std::uint64_t>& words, double scale) {
   const auto pairs = static_cast<index_t>(words.size() / 2), rows = static_cast<index_t>(ids.size());
   std::vector<S> table(static_cast<std::size_t>(rows * 2 * pairs));
-  posenc::kernels::phase<S>({.high = words.data(), .low = words.data() + pairs, .pairs = pairs, .ids = ids.data(), .first = 0, .rows = rows,
-                             .cosine = table.data(), .sine = table.data() + pairs, .row = 2 * pairs, .interleaved = false, .scale = scale,
+  posenc::kernels::phase<S>({.high = words.data(),
+                             .low = words.data() + pairs,
+                             .pairs = pairs,
+                             .ids = ids.data(),
+                             .first = 0,
+                             .rows = rows,
+                             .cosine = table.data(),
+                             .sine = table.data() + pairs,
+                             .row = 2 * pairs,
+                             .interleaved = false,
+                             .scale = scale,
                              .absent_cosine = S(1)});
   long double worst = 0;
   for (index_t r = 0; r < rows; ++r)
@@ -91,9 +100,8 @@ TEMPLATE_TEST_CASE("the phase kernel is as accurate as it promises", "[kernels][
 TEST_CASE("the phase kernel for doubles reads the low words", "[kernels][phase]") {
   // 2^31 positions of half a high word's last bit: 2^-34 turn that the high word alone does not see.
   const std::vector<std::uint64_t> words{std::uint64_t{1} << 61, std::uint64_t{1} << 63};
-  at_every_instruction_set([&] {
-    CHECK(worst_error<double>({promised, -promised, promised + 1, 1 - promised}, words, 1) <= contract<double>);
-  });
+  at_every_instruction_set(
+      [&] { CHECK(worst_error<double>({promised, -promised, promised + 1, 1 - promised}, words, 1) <= contract<double>); });
 }
 
 TEMPLATE_TEST_CASE("the phase kernel writes the same row whichever way it is asked for, and nothing else", "[kernels][phase]", float,
@@ -112,19 +120,40 @@ TEMPLATE_TEST_CASE("the phase kernel writes the same row whichever way it is ask
         for (index_t k = 0; k < pairs; ++k) {
           TestType* to = &alone[at(2 * (r * pairs + k))];
           const std::int64_t id = first + r;
-          posenc::kernels::phase<TestType>({.high = &words[at(k)], .low = &words[at(pairs + k)], .pairs = 1, .ids = &id, .first = 77, .rows = 1,
-                                            .cosine = to, .sine = to + 1, .row = 2, .interleaved = false, .scale = 1.25, .absent_cosine = 9});
+          posenc::kernels::phase<TestType>({.high = &words[at(k)],
+                                            .low = &words[at(pairs + k)],
+                                            .pairs = 1,
+                                            .ids = &id,
+                                            .first = 77,
+                                            .rows = 1,
+                                            .cosine = to,
+                                            .sine = to + 1,
+                                            .row = 2,
+                                            .interleaved = false,
+                                            .scale = 1.25,
+                                            .absent_cosine = 9});
         }
 
-      struct { bool interleaved; index_t cosine, sine; } const orders[] = {
-          {false, 0, pairs}, {false, pairs, 0}, {true, 0, 1}, {true, 1, 0}};
+      struct {
+        bool interleaved;
+        index_t cosine, sine;
+      } const orders[] = {{false, 0, pairs}, {false, pairs, 0}, {true, 0, 1}, {true, 1, 0}};
       const std::vector<std::int64_t> ids{first, first + 1, first + 2, first + 3};
       for (const auto& order : orders)
         for (const std::int64_t* from : {static_cast<const std::int64_t*>(nullptr), ids.data()}) {
           auto got = untouched, expected = untouched;
-          posenc::kernels::phase<TestType>({.high = words.data(), .low = words.data() + pairs, .pairs = pairs, .ids = from, .first = from ? 77 : first,
-                                            .rows = rows, .cosine = got.data() + 1 + order.cosine, .sine = got.data() + 1 + order.sine, .row = width,
-                                            .interleaved = order.interleaved, .scale = 1.25, .absent_cosine = 9});
+          posenc::kernels::phase<TestType>({.high = words.data(),
+                                            .low = words.data() + pairs,
+                                            .pairs = pairs,
+                                            .ids = from,
+                                            .first = from ? 77 : first,
+                                            .rows = rows,
+                                            .cosine = got.data() + 1 + order.cosine,
+                                            .sine = got.data() + 1 + order.sine,
+                                            .row = width,
+                                            .interleaved = order.interleaved,
+                                            .scale = 1.25,
+                                            .absent_cosine = 9});
           for (index_t r = 0; r < rows; ++r)
             for (index_t k = 0; k < pairs; ++k) {
               const index_t channel = 1 + r * width + (order.interleaved ? 2 * k : k);
@@ -145,9 +174,18 @@ TEMPLATE_TEST_CASE("the phase kernel fills rows without a position", "[kernels][
   at_every_instruction_set([&] {
     for (const bool interleaved : {false, true}) {
       std::vector<TestType> got(30, TestType(5));
-      posenc::kernels::phase<TestType>({.high = words.data(), .low = words.data() + 5, .pairs = 5, .ids = ids.data(), .first = 0, .rows = 3,
-                                        .cosine = got.data(), .sine = got.data() + (interleaved ? 1 : 5), .row = 10, .interleaved = interleaved,
-                                        .scale = 3, .absent_cosine = TestType(7)});
+      posenc::kernels::phase<TestType>({.high = words.data(),
+                                        .low = words.data() + 5,
+                                        .pairs = 5,
+                                        .ids = ids.data(),
+                                        .first = 0,
+                                        .rows = 3,
+                                        .cosine = got.data(),
+                                        .sine = got.data() + (interleaved ? 1 : 5),
+                                        .row = 10,
+                                        .interleaved = interleaved,
+                                        .scale = 3,
+                                        .absent_cosine = TestType(7)});
       std::vector<TestType> expected(30);
       for (std::size_t r = 0; r < 3; ++r)
         for (std::size_t k = 0; k < 5; ++k) expected[10 * r + (interleaved ? 2 * k : k)] = TestType(r == 1 ? 3 : 7);
@@ -162,7 +200,17 @@ TEST_CASE("phases of floats add exactly", "[kernels][phase]") {
   const std::vector<std::uint64_t> words{std::uint64_t{1} << 24, 0};
   const std::vector<std::int64_t> ids{12345, 12345 + (std::int64_t{1} << 40), 12345 - 3 * (std::int64_t{1} << 40)};
   std::vector<float> table(6);
-  posenc::kernels::phase<float>({.high = words.data(), .low = words.data() + 1, .pairs = 1, .ids = ids.data(), .first = 0, .rows = 3,
-                                 .cosine = table.data(), .sine = table.data() + 1, .row = 2, .interleaved = false, .scale = 1, .absent_cosine = 1});
+  posenc::kernels::phase<float>({.high = words.data(),
+                                 .low = words.data() + 1,
+                                 .pairs = 1,
+                                 .ids = ids.data(),
+                                 .first = 0,
+                                 .rows = 3,
+                                 .cosine = table.data(),
+                                 .sine = table.data() + 1,
+                                 .row = 2,
+                                 .interleaved = false,
+                                 .scale = 1,
+                                 .absent_cosine = 1});
   for (std::size_t n = 2; n < 6; ++n) CHECK(reference::same_bits(table[n], table[n - 2]));
 }

@@ -51,7 +51,14 @@ constexpr layout layouts[] = {
     {.name = "last token first", .heads = 3, .in_place = false, .before = 1, .backwards = true},
     {.name = "by head, in place, less than four", .heads = 3, .head_major = true},
     {.name = "by head, in place, four and one", .heads = 5, .head_major = true, .before = 2, .after = 7, .table_by_row = true},
-    {.name = "by head, out of place, channels around", .batch = 1, .heads = 9, .head_major = true, .in_place = false, .before = 1, .after = 4, .gap = 3},
+    {.name = "by head, out of place, channels around",
+     .batch = 1,
+     .heads = 9,
+     .head_major = true,
+     .in_place = false,
+     .before = 1,
+     .after = 4,
+     .gap = 3},
     {.name = "by head, into rows", .heads = 6, .head_major = true, .in_place = false, .before = 5, .into_rows = true},
     {.name = "by head, turned back", .heads = 4, .head_major = true, .back = true},
 };
@@ -59,9 +66,14 @@ constexpr layout layouts[] = {
 template <class T>
 struct problem {
   problem(const layout& laid_out, bool neighbours, index_t count)
-      : form(laid_out), interleaved(neighbours), pairs(count), width(form.before + 2 * pairs + form.after + form.gap),
-        size(shift + form.batch * form.time * form.heads * width + 8), in(random_stored<T>(7, size)),
-        table(random_vector<compute<T>>(8, shift + form.batch * form.time * 2 * pairs)), out(form.in_place ? in : random_stored<T>(9, size)) {
+      : form(laid_out),
+        interleaved(neighbours),
+        pairs(count),
+        width(form.before + 2 * pairs + form.after + form.gap),
+        size(shift + form.batch * form.time * form.heads * width + 8),
+        in(random_stored<T>(7, size)),
+        table(random_vector<compute<T>>(8, shift + form.batch * form.time * 2 * pairs)),
+        out(form.in_place ? in : random_stored<T>(9, size)) {
     rows.resize(static_cast<std::size_t>(form.batch * form.time));  // out of order, and none for the last token
     for (std::size_t token = 0; token < rows.size(); ++token) rows[token] = static_cast<std::int64_t>((token * 5 + 2) % rows.size());
     rows.back() = -1;
@@ -73,12 +85,25 @@ struct problem {
     const index_t head = form.head_major ? form.time * width : width;
     const index_t step = form.head_major ? width : form.heads * width, row = form.time * form.heads * width;
     const index_t first = shift + (form.backwards ? (form.time - 1) * step : 0), time = form.backwards ? -step : step;
-    return {.in = (form.in_place ? to : from).data() + first, .out = to.data() + first, .batch = form.batch, .time = form.time, .heads = form.heads,
-            .in_batch = row, .in_time = time, .in_head = head, .out_batch = form.into_rows ? 0 : row,
+    return {.in = (form.in_place ? to : from).data() + first,
+            .out = to.data() + first,
+            .batch = form.batch,
+            .time = form.time,
+            .heads = form.heads,
+            .in_batch = row,
+            .in_time = time,
+            .in_head = head,
+            .out_batch = form.into_rows ? 0 : row,
             .out_time = form.into_rows && form.head_major ? width : time,
-            .out_head = form.into_rows && form.head_major ? form.batch * form.time * width : head, .rows = form.into_rows ? rows.data() : nullptr,
-            .table = angles.data() + shift, .table_batch = form.table_by_row ? form.time * 2 * pairs : 0,
-            .table_time = form.table_by_time ? 2 * pairs : 0, .pairs = pairs, .before = form.before, .after = form.after, .interleaved = interleaved,
+            .out_head = form.into_rows && form.head_major ? form.batch * form.time * width : head,
+            .rows = form.into_rows ? rows.data() : nullptr,
+            .table = angles.data() + shift,
+            .table_batch = form.table_by_row ? form.time * 2 * pairs : 0,
+            .table_time = form.table_by_time ? 2 * pairs : 0,
+            .pairs = pairs,
+            .before = form.before,
+            .after = form.after,
+            .interleaved = interleaved,
             .back = form.back};
   }
 
@@ -104,10 +129,12 @@ std::vector<double> in_double(const auto& numbers) { return {numbers.begin(), nu
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("the rotate kernel multiplies complex numbers and touches nothing else", "[kernels][rotate]", float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the rotate kernel multiplies complex numbers and touches nothing else", "[kernels][rotate]", float, double, bfloat16,
+                   float16) {
   // Two products below 1 and a sum below 2, rounded; then one of a number below 2 to 16 bits.
-  constexpr double tolerance = 2 * std::numeric_limits<compute<TestType>>::epsilon() +
-                               (sizeof(TestType) > 2 ? 0 : std::is_same_v<TestType, bfloat16> ? 0x1p-7 : 0x1p-10);
+  constexpr double tolerance = 2 * std::numeric_limits<compute<TestType>>::epsilon() + (sizeof(TestType) > 2                 ? 0
+                                                                                        : std::is_same_v<TestType, bfloat16> ? 0x1p-7
+                                                                                                                             : 0x1p-10);
   at_every_instruction_set([] {
     for (const auto& form : layouts)
       for (const bool interleaved : {false, true})
@@ -144,19 +171,30 @@ TEMPLATE_TEST_CASE("the rotate kernel copies other channels bit for bit", "[kern
   });
 }
 
-TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][rotate]", float,
-                   double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][rotate]", float, double,
+                   bfloat16, float16) {
   using S = compute<TestType>;
   using limits = std::numeric_limits<S>;
-  const std::vector<S> specials{limits::quiet_NaN(), limits::infinity(), -limits::infinity(), limits::denorm_min(), limits::min(), limits::max(),
-                                S(0),                -S(0),              S(1),                S(-3),                S(65504),      S(0x1p-24),
+  const std::vector<S> specials{limits::quiet_NaN(),
+                                limits::infinity(),
+                                -limits::infinity(),
+                                limits::denorm_min(),
+                                limits::min(),
+                                limits::max(),
+                                S(0),
+                                -S(0),
+                                S(1),
+                                S(-3),
+                                S(65504),
+                                S(0x1p-24),
                                 reference::largest_nan<S>()};
   at_every_instruction_set([&] {
     for (const bool interleaved : {false, true})
       for (const index_t pairs : {1, 3, 16, 21, 64})
         for (std::size_t offset = 0; offset < specials.size(); ++offset) {
           problem<TestType> given({.name = "", .heads = 5}, interleaved, pairs);
-          for (std::size_t i = 0; i < given.out.size(); ++i) given.out[i] = reference::stored<TestType>(specials[(i + offset) % specials.size()]);
+          for (std::size_t i = 0; i < given.out.size(); ++i)
+            given.out[i] = reference::stored<TestType>(specials[(i + offset) % specials.size()]);
           for (std::size_t i = 0; i < given.table.size(); i += 2) given.table[i] = specials[i / 2 % specials.size()];
           auto got = given.out, expected = given.out;
           posenc::kernels::rotate(given.call(given.in, got, given.table));
@@ -167,8 +205,8 @@ TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnorma
   });
 }
 
-TEMPLATE_TEST_CASE("the rotate kernel writes the same past the caches, where rows are whole cache lines and where they are not", "[kernels][rotate]",
-                   float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the rotate kernel writes the same past the caches, where rows are whole cache lines and where they are not",
+                   "[kernels][rotate]", float, double, bfloat16, float16) {
   using S = compute<TestType>;
   struct alignas(64) line {
     TestType elements[64 / sizeof(TestType)];
@@ -190,11 +228,27 @@ TEMPLATE_TEST_CASE("the rotate kernel writes the same past the caches, where row
                 auto& out = outputs[streaming];
                 out.resize(static_cast<std::size_t>(size / in_line + 1));
                 std::memset(out.data(), 0, out.size() * sizeof(line));
-                posenc::kernels::rotate(rotate_call<TestType>{
-                    .in = in.data(), .out = out.data()->elements, .batch = 1, .time = time, .heads = heads, .in_batch = 0, .in_time = step,
-                    .in_head = head, .out_batch = 0, .out_time = step, .out_head = head, .rows = into_rows ? rows.data() : nullptr,
-                    .table = table.data(), .table_batch = 0, .table_time = 2 * pairs, .pairs = pairs, .before = before, .after = 0,
-                    .interleaved = interleaved, .back = before > 0, .streaming = streaming});
+                posenc::kernels::rotate(rotate_call<TestType>{.in = in.data(),
+                                                              .out = out.data()->elements,
+                                                              .batch = 1,
+                                                              .time = time,
+                                                              .heads = heads,
+                                                              .in_batch = 0,
+                                                              .in_time = step,
+                                                              .in_head = head,
+                                                              .out_batch = 0,
+                                                              .out_time = step,
+                                                              .out_head = head,
+                                                              .rows = into_rows ? rows.data() : nullptr,
+                                                              .table = table.data(),
+                                                              .table_batch = 0,
+                                                              .table_time = 2 * pairs,
+                                                              .pairs = pairs,
+                                                              .before = before,
+                                                              .after = 0,
+                                                              .interleaved = interleaved,
+                                                              .back = before > 0,
+                                                              .streaming = streaming});
               }
               CAPTURE(interleaved, by_head, pairs, before, into_rows);
               CHECK(std::memcmp(outputs[0].data(), outputs[1].data(), outputs[0].size() * sizeof(line)) == 0);

@@ -33,8 +33,12 @@ std::vector<S> row(const rotary_table<S>& table, index_t b, index_t t) {
 template <class S>
 struct caches {
   caches(index_t time, index_t pairs)
-      : cosines(random_tensor<matrix<S>>(1, time, pairs)), sines(random_tensor<matrix<S>>(2, time, pairs)), halves_cosines(time, 2 * pairs),
-        halves_sines(time, 2 * pairs), neighbour_cosines(time, 2 * pairs), neighbour_sines(time, 2 * pairs) {
+      : cosines(random_tensor<matrix<S>>(1, time, pairs)),
+        sines(random_tensor<matrix<S>>(2, time, pairs)),
+        halves_cosines(time, 2 * pairs),
+        halves_sines(time, 2 * pairs),
+        neighbour_cosines(time, 2 * pairs),
+        neighbour_sines(time, 2 * pairs) {
     for (index_t t = 0; t < time; ++t)
       for (index_t k = 0; k < pairs; ++k) {
         halves_cosines(t, k) = halves_cosines(t, k + pairs) = neighbour_cosines(t, 2 * k) = neighbour_cosines(t, 2 * k + 1) = cosines(t, k);
@@ -95,16 +99,19 @@ TEMPLATE_TEST_CASE("a rotary table does not turn tokens without a position", "[r
   CHECK(row(table, 0, 0) == std::vector<TestType>{1, 1, 0, 0});
   CHECK(!table.turns(0, 0));
   CHECK(table.turns(0, 1));
-  CHECK(rotary_table<TestType>("test", frequencies::plain("test", 4, 10000), positions::range(1), 1.3).turns(0, 0));  // at 0, the factor alone
+  CHECK(rotary_table<TestType>("test", frequencies::plain("test", 4, 10000), positions::range(1), 1.3)
+            .turns(0, 0));  // at 0, the factor alone
 }
 
 TEMPLATE_TEST_CASE("a rotary table copies caches of either width", "[rope][rotary_table]", float, double) {
   const caches<TestType> given(6, 3);
-  struct { pairing pairs; const matrix<TestType> *cosines, *sines; } const forms[] = {
-      {pairing::halves, &given.cosines, &given.sines},
-      {pairing::interleaved, &given.cosines, &given.sines},
-      {pairing::halves, &given.halves_cosines, &given.halves_sines},
-      {pairing::interleaved, &given.neighbour_cosines, &given.neighbour_sines}};
+  struct {
+    pairing pairs;
+    const matrix<TestType>*cosines, *sines;
+  } const forms[] = {{pairing::halves, &given.cosines, &given.sines},
+                     {pairing::interleaved, &given.cosines, &given.sines},
+                     {pairing::halves, &given.halves_cosines, &given.halves_sines},
+                     {pairing::interleaved, &given.neighbour_cosines, &given.neighbour_sines}};
   for (const auto& [pairs, cosines, sines] : forms) {
     const auto all = rotary_table<TestType>::from_caches(6, pairs, *cosines, *sines);
     CHECK(all.batch() == 0);
@@ -136,7 +143,8 @@ TEST_CASE("a rotary table copies caches of every layout and scalar", "[rope][rot
   for (index_t b = 0; b < 2; ++b)
     for (index_t t = 0; t < 2; ++t) CHECK(reference::bit_difference(row(by_row, b, t), given.row(2 * b + t)) == "");
 
-  const Eigen::Tensor<float, 2> columns_c = given.cosines.swap_layout(), columns_s = given.sines.swap_layout();  // [width, time] in memory order
+  const Eigen::Tensor<float, 2> columns_c = given.cosines.swap_layout(),
+                                columns_s = given.sines.swap_layout();  // [width, time] in memory order
   const auto from_columns = rotary_table<float>::from_caches(6, pairing::halves, columns_c, columns_s);
   for (index_t t = 0; t < 4; ++t) CHECK(reference::bit_difference(row(from_columns, 0, t), given.row(t)) == "");
 
@@ -221,7 +229,6 @@ TEST_CASE("a rotary table refuses caches that do not fit", "[rope][rotary_table]
 }
 
 TEST_CASE("a rotary table refuses sizes that memory cannot have", "[rope][rotary_table][errors]") {
-  reference::refuses("[test] the size in bytes must fit in 63 bits but got [1, 1152921504606846976, 4]", [] {
-    rotary_table<double>("test", frequencies::plain("test", 4, 10000), positions::range(index_t{1} << 60));
-  });
+  reference::refuses("[test] the size in bytes must fit in 63 bits but got [1, 1152921504606846976, 4]",
+                     [] { rotary_table<double>("test", frequencies::plain("test", 4, 10000), positions::range(index_t{1} << 60)); });
 }
