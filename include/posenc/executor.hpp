@@ -59,7 +59,8 @@ class executor {
                       std::min(threads_, std::max<index_t>(count, 1)));
   }
 
-  /// Calls act(part, from, to) once for each of `parts` ranges of [0, count), in any order and thread. `act` must not throw.
+  /// Calls act(part, from, to) once for each of `parts` ranges of [0, count), in any order and thread. `act` must not throw. What the pool
+  /// throws is passed on when all is done.
   template <class Act>
   void split(index_t count, index_t parts, const Act& act) const {
     const auto range = [count, parts, &act](index_t part) { act(part, begin_of(part, count, parts), begin_of(part + 1, count, parts)); };
@@ -77,12 +78,16 @@ class executor {
         if (state->done.fetch_add(1) + 1 == all) state->done.notify_one();
       }
     };
-    try {
-      for (int task = 1; task < all; ++task) schedule_(device_, work);
-    } catch (...) {  // out of memory, say: then there are fewer hands
-    }
-    work();
-    for (int done = state->done.load(); done != all; done = state->done.load()) state->done.wait(done);
+    const auto finish = [&state, all, &work] {
+      work();
+      for (int done = state->done.load(); done != all; done = state->done.load()) state->done.wait(done);
+    };
+    // In a destructor: should the pool refuse a task, those that it took must still find what they look at.
+    const struct at_the_end {
+      const decltype(finish)& act;
+      ~at_the_end() { act(); }
+    } guard{finish};
+    for (int task = 1; task < all; ++task) schedule_(device_, work);
   }
 
  private:

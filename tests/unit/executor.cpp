@@ -6,6 +6,9 @@
 #include "catch.hpp"
 
 #include <atomic>
+#include <functional>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
 using namespace posenc;
@@ -16,6 +19,22 @@ struct pooled {
   explicit pooled(int threads) : pool(threads), device(&pool, threads) {}
   Eigen::ThreadPool pool;
   Eigen::ThreadPoolDevice device;
+};
+
+/// A pool that takes so many tasks and no more.
+class refusing_device {
+ public:
+  explicit refusing_device(int tasks) : left_(tasks) {}
+  int numThreads() const { return 5; }
+  const refusing_device* getPool() const { return this; }
+  void Schedule(std::function<void()> task) const {
+    if (left_-- == 0) throw std::runtime_error("no more");
+    pool_.Schedule(std::move(task));
+  }
+
+ private:
+  mutable int left_;
+  mutable Eigen::ThreadPool pool_{2};
 };
 
 /// An encoder of a user's that knows of no executors, and one that does.
@@ -96,6 +115,16 @@ TEST_CASE("a split inside a task of the same pool ends, though no other thread i
   });
   done.Wait();
   CHECK(parts == 3);
+}
+
+TEST_CASE("where a pool refuses a task, the others do the work before the error goes on", "[executor]") {
+  for (int taken = 0; taken < 4; ++taken) {
+    const refusing_device device(taken);
+    std::atomic<int> parts{0};
+    const auto split = [&] { executor(device).split(40, 5, [&](index_t, index_t, index_t) { ++parts; }); };
+    CHECK_THROWS_WITH(split(), "no more");
+    CHECK(parts == 5);
+  }
 }
 
 TEST_CASE("blocks are whole outer rows or parts of one, in sequence", "[executor]") {
