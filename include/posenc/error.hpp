@@ -24,24 +24,25 @@ class argument_error : public std::invalid_argument {
 
 namespace detail {
 
-inline std::string text(std::string_view value) { return std::string(value); }
+// Cold: compiled for size and out of the way, for every check of every verb carries one.
+[[gnu::cold]] inline std::string text(std::string_view value) { return std::string(value); }
 
 template <class Number>
   requires std::integral<Number> || std::floating_point<Number>
-std::string text(Number value) {
+[[gnu::cold]] std::string text(Number value) {
   std::array<char, 64> digits{};
   const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
   return std::string(digits.data(), end);
 }
 
 template <std::size_t Rank>
-std::string text(const std::array<std::ptrdiff_t, Rank>& shape) {
+[[gnu::cold]] std::string text(const std::array<std::ptrdiff_t, Rank>& shape) {
   std::string all = "[";
   for (std::size_t axis = 0; axis < Rank; ++axis) all += (axis ? ", " : "") + text(shape[axis]);
   return all + "]";
 }
 
-[[noreturn]] inline void fail(const std::string& message) {
+[[noreturn, gnu::cold]] inline void fail(const std::string& message) {
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
   throw argument_error(message);
 #else
@@ -50,20 +51,24 @@ std::string text(const std::array<std::ptrdiff_t, Rank>& shape) {
 #endif
 }
 
+template <class... Got>
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(std::string_view who, std::string_view rule, const Got&... got) {
+  std::string message = "[";
+  (message += who) += "] ";
+  message += rule;
+  [[maybe_unused]] std::string_view joint = " but got ";
+  ((message += joint, message += detail::text(got), joint = " and "), ...);
+  fail(message);
+}
+
 }  // namespace detail
 
 /// Throws `[who] rule but got a and b` unless `condition` holds. Where exceptions are off, writes the same text to stderr and aborts.
 /// \param got  numbers, shapes or strings, formatted only when the check fails.
 template <class... Got>
 constexpr void require(bool condition, std::string_view who, std::string_view rule, const Got&... got) {
-  if (condition) [[likely]]
-    return;
-  std::string message = "[";
-  (message += who) += "] ";
-  message += rule;
-  [[maybe_unused]] std::string_view joint = " but got ";
-  ((message += joint, message += detail::text(got), joint = " and "), ...);
-  detail::fail(message);
+  if (!condition) [[unlikely]]
+    detail::refuse(who, rule, got...);
 }
 
 }  // namespace POSENC_NAMESPACE
