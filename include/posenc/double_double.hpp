@@ -80,7 +80,7 @@ inline constexpr double_double ln_2{0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56}
 inline constexpr double_double two_pi{0x1.921fb54442d18p+2, 0x1.1a62633145c07p-52};
 
 /// The natural logarithm of a positive finite number, by the series of the inverse hyperbolic tangent around 1.
-[[gnu::cold]] inline double_double log(double x) noexcept {
+inline double_double log(double x) noexcept {
   int exponent = 0;
   double mantissa = std::frexp(x, &exponent);
   if (mantissa < 0.70710678118654752) mantissa *= 2, --exponent;
@@ -92,7 +92,7 @@ inline constexpr double_double two_pi{0x1.921fb54442d18p+2, 0x1.1a62633145c07p-5
 }
 
 /// e^x for |x| < 700.
-[[gnu::cold]] inline double_double exp(double_double x) noexcept {
+inline double_double exp(double_double x) noexcept {
   const double twos = std::floor(x.high / ln_2.high + 0.5);
   const double_double rest = x - ln_2 * double_double{twos, 0};  // at most 0.35
   double_double series{1, 0};

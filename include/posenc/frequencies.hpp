@@ -35,7 +35,7 @@ class frequencies {
   }
 
   /// base^(-k * step / divisor) radians per position, k = 0 ... count - 1.
-  [[gnu::cold]] static frequencies geometric(std::string_view who, index_t count, double base, double step, double divisor) {
+  static frequencies geometric(std::string_view who, index_t count, double base, double step, double divisor) {
     require(std::isfinite(base) && base > 0, who, "base must be positive and finite", base);
     checked_product(who, std::array<index_t, 2>{2, count}, sizeof(std::uint64_t));
     const double_double rate = log(base) / double_double{divisor, 0};

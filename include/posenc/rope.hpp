@@ -38,8 +38,8 @@ struct rope_options {
 /// times the attention factor rounded up to a power of two. y_a = x_a c - x_b s and y_b = x_a s + x_b c are rounded after each operation:
 /// one token has the same bits in prefill and decode, at every instruction set.
 ///
-/// Every verb checks shapes first and throws `argument_error` before it writes. With a table nothing is allocated. Const members may run
-/// in any number of threads at once.
+/// Every verb checks shapes first and throws `argument_error` before it writes. With a table nothing is allocated, but by `inverse` and
+/// where threads share the work. Const members may run in any number of threads at once.
 template <compute_scalar S>
 class rope {
  public:
