@@ -152,7 +152,8 @@ void add_alibi_threads(suite& all, const size_class& size) {
     all.add(one, kind, [=] {
       const auto threads = kind == variant::posenc ? std::make_shared<two_threads>() : nullptr;
       const posenc::executor run = threads ? posenc::executor(threads->device) : posenc::executor();
-      return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), alibi = encoder(),
+      // The pool is captured by name: [=] leaves out what the body does not mention.
+      return [=, pool = threads, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), alibi = encoder(),
               at = posenc::attention_positions{range, range}] { alibi.bias(x, at, run); };
     });
 }

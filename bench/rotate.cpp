@@ -210,7 +210,8 @@ void add_rotation(suite& all, const rotation& what, const size_class& size) {
       const auto threads = verb.two_threads ? std::make_shared<two_threads>() : nullptr;
       posenc::executor run = threads ? posenc::executor(threads->device) : posenc::executor();
       if (verb.streaming) run = run.streaming();
-      return [=, encoder = encoder_of<S>(verb), table = table_of<S>(verb, time)] { carry_out(verb, encoder, table, x, y, run); };
+      // The pool is captured by name: [=] leaves out what the body does not mention.
+      return [=, pool = threads, encoder = encoder_of<S>(verb), table = table_of<S>(verb, time)] { carry_out(verb, encoder, table, x, y, run); };
     });
   };
   rotation twin = what;
