@@ -114,7 +114,8 @@ void add_kernel_bf16(suite& all, const size_class& size) {
   const index_t table_count = time * channels, count = batch * table_count;
   const auto bytes = static_cast<std::size_t>(count) * sizeof(T), table_bytes = static_cast<std::size_t>(table_count) * sizeof(float);
   const row& one = all.add_row({.path = "kernel_add_bf16_batch8", .size = size.name, .shape = shape_text({batch, time, channels}),
-                                .bytes = size.bytes, .moved = static_cast<double>(2 * bytes + table_bytes), .items = static_cast<double>(count),
+                                .bytes = size.bytes, .moved = static_cast<double>(2 * bytes + table_bytes),
+                                .items = static_cast<double>(count),
                                 .goals = {{0.9, measure::limit, "134MB"},
                                           {8, measure::raw, "512KB", "avx512"}, {8, measure::raw, "8MB", "avx512"},
                                           {6, measure::raw, "512KB", "avx2"}, {6, measure::raw, "8MB", "avx2"}}});

@@ -129,13 +129,17 @@ void add_alibi_backward(suite& all, const alibi_case& what, const char* path, co
     };
   });
   all.add(one, variant::other, [=, pass = what.pass] {
-    return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), alibi = encoder()] { alibi.bias(x, at, pass); };
+    return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), alibi = encoder()] {
+      alibi.bias(x, at, pass);
+    };
   });
   all.add(one, variant::limit, [=] {
     return [=, d = buffer<float>(0, count)] { writes ? limits::flip(d, bytes) : limits::read(d, bytes); };
   });
   all.add(one, variant::raw, [=, pass = what.pass] {
-    return [=, d = buffer<float>(0, count), d_slopes = std::vector<double>(heads)]() mutable { raw_backward(d, d_slopes.data(), time, pass); };
+    return [=, d = buffer<float>(0, count), d_slopes = std::vector<double>(heads)]() mutable {
+      raw_backward(d, d_slopes.data(), time, pass);
+    };
   });
 }
 

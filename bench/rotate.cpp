@@ -211,7 +211,9 @@ void add_rotation(suite& all, const rotation& what, const size_class& size) {
       posenc::executor run = threads ? posenc::executor(threads->device) : posenc::executor();
       if (verb.streaming) run = run.streaming();
       // The pool is captured by name: [=] leaves out what the body does not mention.
-      return [=, pool = threads, encoder = encoder_of<S>(verb), table = table_of<S>(verb, time)] { carry_out(verb, encoder, table, x, y, run); };
+      return [=, pool = threads, encoder = encoder_of<S>(verb), table = table_of<S>(verb, time)] {
+        carry_out(verb, encoder, table, x, y, run);
+      };
     });
   };
   rotation twin = what;
@@ -305,13 +307,16 @@ void add_rotations(suite& all) {
       }
   }
   for (const index_t dim : {128, 64})
-    for (const auto form : {halves, interleaved})
-      add_at_all_sizes<float>(all, {.path = (form == halves ? "rotate_f32_halves_d" : "rotate_f32_interleaved_d") + std::to_string(dim) + "_bhtd",
-                                    .pairing = form, .dim = dim, .order = axis_order::head_time, .goals = by_head});
+    for (const auto form : {halves, interleaved}) {
+      const std::string path = form == halves ? "rotate_f32_halves_d" : "rotate_f32_interleaved_d";
+      add_at_all_sizes<float>(all, {.path = path + std::to_string(dim) + "_bhtd", .pairing = form, .dim = dim,
+                                    .order = axis_order::head_time, .goals = by_head});
+    }
   add_at_all_sizes<float>(all, {.path = "rotate_f32_halves_d128_out", .in_place = false, .goals = copying});
   add_at_all_sizes<float>(all, {.path = "rotate_f32_interleaved_d128_out", .pairing = interleaved, .in_place = false, .goals = copying});
   for (const size_class& size : all.sizes())
-    if (size.factor > 1) add_rotation<float>(all, {.path = "rotate_f32_halves_d128_out_streaming", .in_place = false, .streaming = true}, size);
+    if (size.factor > 1)
+      add_rotation<float>(all, {.path = "rotate_f32_halves_d128_out_streaming", .in_place = false, .streaming = true}, size);
   add_at_all_sizes<float>(all, {.path = "rotate_backward_f32_halves_d128", .action = action::turn_back, .goals = {{0.95, other}}});
   add_at_all_sizes<float>(all, {.path = "shift_f32_halves_d128", .action = action::shift, .first = 1000});
   add_at_all_sizes<float>(all, {.path = "rotate_f32_halves_d128_2_threads", .two_threads = true,
