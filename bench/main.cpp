@@ -203,7 +203,7 @@ std::string add_context() {
   benchmark::AddCustomContext("best_instruction_set", best);
   benchmark::AddCustomContext("cpu", cpu);
   return "posenc " + version + ", " + compiler + " " + POSENC_BENCH_FLAGS + ", Eigen " + eigen + ", " + cpu + ", " + set +
-         (set == best ? "" : " (it has " + best + ")");
+         (set == best ? "" : " (unasked it would be " + best + ")");
 }
 
 void pin(std::string_view wanted) {
