@@ -325,7 +325,8 @@ void add_rotations(suite& all) {
   add_at_all_sizes<double>(all, {.path = "rotate_f64_interleaved_d128", .pairing = interleaved});
   for (const auto form : {halves, interleaved}) {
     const std::string rest = form == halves ? "_halves_d128" : "_interleaved_d128";
-    rotation brain{.path = "rotate_bf16" + rest, .pairing = form, .goals = {{8, raw, "512KB"}, {8, raw, "8MB"}, {38, throughput, "512KB", "avx512"}}};
+    rotation brain{.path = "rotate_bf16" + rest, .pairing = form,
+                   .goals = {{8, raw, "512KB"}, {8, raw, "8MB"}, {38, throughput, "512KB", "avx512"}}};
     add_at_all_sizes<Eigen::bfloat16>(all, brain);
     brain.set = posenc::instruction_set::avx512_bf16, brain.goals.pop_back();
     add_at_all_sizes<Eigen::bfloat16>(all, brain);
