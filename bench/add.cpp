@@ -81,7 +81,7 @@ void add_kernel(suite& all, const size_class& size) {
   const index_t time = static_cast<index_t>(size.bytes) / (2 * channels * index_t{sizeof(float)}), count = time * channels;
   const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
   const row& one = all.add_row({.path = "kernel_add_f32", .size = size.name, .shape = shape_text({1, time, channels}), .bytes = size.bytes,
-                                .moved = 1.5 * size.bytes, .items = static_cast<double>(count)});
+                                .moved = 1.5 * size.bytes, .items = static_cast<double>(count), .goals = {{0.9, measure::limit}}});
 
   all.add(one, variant::posenc, [=] {
     float* const x = buffer<float>(0, count);
@@ -102,11 +102,50 @@ void add_kernel(suite& all, const size_class& size) {
     });
 }
 
+[[gnu::noinline]] void raw_add_batch(Eigen::bfloat16* __restrict x, const float* __restrict table, index_t count) {
+  for (index_t b = 0; b < batch; ++b, x += count)
+    for (index_t i = 0; i < count; ++i) x[i] = static_cast<Eigen::bfloat16>(static_cast<float>(x[i]) + table[i]);
+}
+
+/// 16-bit storage, where the table is in float: one for the whole batch.
+void add_kernel_bf16(suite& all, const size_class& size) {
+  using T = posenc::kernels::bfloat16;
+  const index_t time = static_cast<index_t>(size.bytes) / (channels * (batch * index_t{sizeof(T)} + index_t{sizeof(float)}));
+  const index_t table_count = time * channels, count = batch * table_count;
+  const auto bytes = static_cast<std::size_t>(count) * sizeof(T), table_bytes = static_cast<std::size_t>(table_count) * sizeof(float);
+  const row& one = all.add_row({.path = "kernel_add_bf16_batch8", .size = size.name, .shape = shape_text({batch, time, channels}),
+                                .bytes = size.bytes, .moved = static_cast<double>(2 * bytes + table_bytes),
+                                .items = static_cast<double>(count),
+                                .goals = {{0.9, measure::limit, "134MB"},
+                                          {8, measure::raw, "512KB", "avx512"}, {8, measure::raw, "8MB", "avx512"},
+                                          {6, measure::raw, "512KB", "avx2"}, {6, measure::raw, "8MB", "avx2"}}});
+
+  all.add(one, variant::posenc, [=] {
+    T* const x = posenc::kernel_pointer(buffer<Eigen::bfloat16>(0, count));
+    const posenc::kernels::add_call<T> call{.in = x, .out = x, .table = buffer<float>(1, table_count),
+                                            .batch = batch, .time = time, .channels = channels,
+                                            .in_batch = table_count, .in_time = channels, .out_batch = table_count, .out_time = channels,
+                                            .table_batch = 0, .table_time = channels};
+    return [call] { posenc::kernels::add(call); };
+  });
+  all.add(one, variant::limit, [=] {
+    return [=, x = buffer<Eigen::bfloat16>(0, count), table = buffer<float>(1, table_count)] {
+      limits::read(table, table_bytes);
+      limits::flip(x, bytes);
+    };
+  });
+  if (size.factor <= 16)
+    all.add(one, variant::raw, [=] {
+      return [=, x = buffer<Eigen::bfloat16>(0, count), table = buffer<float>(1, table_count)] { raw_add_batch(x, table, table_count); };
+    });
+}
+
 }  // namespace
 
 void add_additions(suite& all) {
   for (const size_class& size : all.sizes()) add_sinusoidal(all, size);
   for (const size_class& size : all.sizes()) add_kernel(all, size);
+  for (const size_class& size : all.sizes()) add_kernel_bf16(all, size);
 }
 
 }  // namespace bench

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <benchmark/benchmark.h>
+#include <posenc/kernels/instruction_set.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,6 +29,25 @@ enum class variant {
   other    ///< another way to the same end, named in the table
 };
 
+/// What a goal measures: a ratio of times as in the table's columns, or GB/s.
+enum class measure {
+  limit,
+  memcpy,      ///< of the limits, this one
+  raw,
+  other,
+  throughput,  ///< GB/s
+  row          ///< GB/s / GB/s of another row of the same size
+};
+
+/// `measure` is to be at least that. As part of a row's description it may hold for some sizes and instruction sets only.
+struct goal {
+  double least;
+  measure of;
+  std::string_view size{};  ///< empty: at all
+  std::string_view set{};   ///< empty: with all
+  std::string path{};       ///< for measure::row: of the other row
+};
+
 /// What the table says of a row, except for times.
 struct row {
   std::string path;      ///< snake_case, the scalar in it: rotate_f32_halves_d128
@@ -36,6 +57,9 @@ struct row {
   double moved;          ///< bytes that have to be read plus those that have to be written, for GB/s
   double items;          ///< what "ns/item" counts: pairs of channels, or elements
   std::string other{};   ///< what `variant::other` is
+  std::optional<posenc::instruction_set> set{};  ///< runs with this one, all variants; the path should end with its name
+  bool real_time = false;                        ///< of all variants: where threads other than ours work
+  std::vector<goal> goals{};                     ///< add_row keeps those that hold for this size and instruction set
 
   std::string name() const { return path + '/' + size; }
 };
@@ -49,6 +73,20 @@ struct size_class {
 
 inline constexpr index_t smallest = 512 * 1024;  ///< fits a second-level cache
 
+/// Pins an instruction set for as long as it lives.
+class pinned {
+ public:
+  explicit pinned(std::optional<posenc::instruction_set> set) : before_(posenc::current_instruction_set()) {
+    if (set) posenc::pin_instruction_set(*set);
+  }
+  ~pinned() { posenc::pin_instruction_set(before_); }
+  pinned(const pinned&) = delete;
+  pinned& operator=(const pinned&) = delete;
+
+ private:
+  posenc::instruction_set before_;
+};
+
 /// All rows, in the order of the table.
 class suite {
  public:
@@ -61,14 +99,27 @@ class suite {
   const std::vector<size_class>& sizes() const { return sizes_; }
   const std::deque<row>& rows() const { return rows_; }
 
-  const row& add_row(row what) { return rows_.emplace_back(std::move(what)); }
+  /// Whether rows with a set of their own can run: not where the processor lacks it, nor beside others with a set of the user's choice.
+  bool runs_with(posenc::instruction_set set) const {
+    return posenc::has(set) && posenc::current_instruction_set() == posenc::best_instruction_set();
+  }
+
+  const row& add_row(row what) {
+    const std::string_view set = name(what.set.value_or(posenc::current_instruction_set()));
+    std::erase_if(what.goals, [&](const goal& one) {
+      return (!one.size.empty() && one.size != what.size) || (!one.set.empty() && one.set != set);
+    });
+    return rows_.emplace_back(std::move(what));
+  }
 
   /// \param suffix   tells variants of one kind apart: `limit_memcpy`.
   /// \param prepare  called before timing, returns what is timed. Buffers are asked for in there.
   template <class Prepare>
   void add(const row& in, variant kind, Prepare prepare, std::string_view suffix = {}) {
     const std::string name = in.name() + '/' + text(kind) + (suffix.empty() ? "" : "_" + std::string(suffix));
-    benchmark::RegisterBenchmark(name.c_str(), [prepare, moved = in.moved, items = in.items](benchmark::State& state) {
+    auto* const added = benchmark::RegisterBenchmark(name.c_str(), [prepare, moved = in.moved, items = in.items, set = in.set](
+                                                                       benchmark::State& state) {
+      const pinned with(set);
       auto pass = prepare();
       pass();  // what the work needs comes into the caches, as far as it fits
       for (auto _ : state) {
@@ -79,6 +130,7 @@ class suite {
       state.SetBytesProcessed(static_cast<std::int64_t>(moved * passes));
       state.SetItemsProcessed(static_cast<std::int64_t>(items * passes));
     });
+    if (in.real_time) added->UseRealTime();
   }
 
   static const char* text(variant kind) {

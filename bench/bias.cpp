@@ -2,6 +2,7 @@
 // Biases on attention scores `[1, 8, time, time]`.
 #include "bench.hpp"
 #include "limits.hpp"
+#include "threads.hpp"
 
 #include <posenc/alibi.hpp>
 
@@ -9,6 +10,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <span>
 #include <vector>
 
 namespace bench {
@@ -23,6 +26,7 @@ using scores = Eigen::TensorMap<Eigen::Tensor<float, 4, Eigen::RowMajor>>;
 struct alibi_case {
   const char* path;
   posenc::score_pass pass;
+  std::vector<goal> goals{};
 };
 
 posenc::alibi<float> encoder() { return posenc::alibi<float>({.heads = heads, .form = posenc::alibi_form::causal}); }
@@ -51,7 +55,8 @@ void add_alibi(suite& all, const alibi_case& what, const size_class& size) {
   const auto [scale, causal] = what.pass;
   const auto pass = what.pass;
   const row& one = all.add_row({.path = what.path, .size = size.name, .shape = shape_text({1, heads, time, time}), .bytes = size.bytes,
-                                .moved = 2 * size.bytes, .items = static_cast<double>(count), .other = "ready table"});
+                                .moved = 2 * size.bytes, .items = static_cast<double>(count), .other = "ready table",
+                                .goals = what.goals});
 
   all.add(one, variant::posenc, [=] {
     const auto range = posenc::positions::range(time);
@@ -90,11 +95,83 @@ void add_alibi(suite& all, const alibi_case& what, const size_class& size) {
     });
 }
 
+/// The gradient of scores and slopes; without a scale or mask, that of the scores is what came in and stays.
+[[gnu::noinline]] void raw_backward(float* __restrict d, double* __restrict d_slopes, index_t time, const posenc::score_pass& pass) {
+  const auto scale = static_cast<float>(pass.scale);
+  for (index_t h = 0; h < heads; ++h) {
+    double sum = 0;
+    for (index_t i = 0; i < time; ++i)
+      for (index_t j = 0; j < time; ++j, ++d) {
+        if (j <= i) sum -= static_cast<double>(*d) * static_cast<double>(i - j);
+        if (pass.causal || scale != 1) *d = pass.causal && j > i ? 0.0f : *d * scale;
+      }
+    d_slopes[h] += sum;
+  }
+}
+
+/// \param what  whose gradient.
+void add_alibi_backward(suite& all, const alibi_case& what, const char* path, const size_class& size) {
+  const auto time = static_cast<index_t>(std::lround(std::sqrt(size.bytes / (heads * sizeof(float)))));
+  const index_t count = heads * time * time;
+  const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
+  const bool writes = what.pass.causal || what.pass.scale != 1;
+  const row& one = all.add_row({.path = path, .size = size.name, .shape = shape_text({1, heads, time, time}), .bytes = size.bytes,
+                                .moved = (writes ? 2 : 1) * size.bytes, .items = static_cast<double>(count), .other = "forward",
+                                .goals = {{0.95, measure::other}}});
+
+  const auto range = posenc::positions::range(time);
+  const posenc::attention_positions at{range, range};
+  all.add(one, variant::posenc, [=, pass = what.pass] {
+    return [=, d = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), alibi = encoder(),
+            d_slopes = std::vector<float>(heads)]() mutable {
+      const std::span<float> gradients[] = {d_slopes};
+      alibi.bias_backward(d, at, gradients, pass);
+    };
+  });
+  all.add(one, variant::other, [=, pass = what.pass] {
+    return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), alibi = encoder()] {
+      alibi.bias(x, at, pass);
+    };
+  });
+  all.add(one, variant::limit, [=] {
+    return [=, d = buffer<float>(0, count)] { writes ? limits::flip(d, bytes) : limits::read(d, bytes); };
+  });
+  all.add(one, variant::raw, [=, pass = what.pass] {
+    return [=, d = buffer<float>(0, count), d_slopes = std::vector<double>(heads)]() mutable {
+      raw_backward(d, d_slopes.data(), time, pass);
+    };
+  });
+}
+
+void add_alibi_threads(suite& all, const size_class& size) {
+  const auto time = static_cast<index_t>(std::lround(std::sqrt(size.bytes / (heads * sizeof(float)))));
+  const index_t count = heads * time * time;
+  const row& one = all.add_row({.path = "alibi_f32_2_threads", .size = size.name, .shape = shape_text({1, heads, time, time}),
+                                .bytes = size.bytes, .moved = 2 * size.bytes, .items = static_cast<double>(count), .other = "one thread",
+                                .real_time = true,
+                                .goals = {{1, measure::other, "512KB"}, {1.6, measure::other, "8MB"}, {1, measure::other, "134MB"}}});
+
+  const auto range = posenc::positions::range(time);
+  for (const auto kind : {variant::posenc, variant::other})
+    all.add(one, kind, [=] {
+      const auto threads = kind == variant::posenc ? std::make_shared<two_threads>() : nullptr;
+      const posenc::executor run = threads ? posenc::executor(threads->device) : posenc::executor();
+      // The pool is captured by name: [=] leaves out what the body does not mention.
+      return [=, pool = threads, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), alibi = encoder(),
+              at = posenc::attention_positions{range, range}] { alibi.bias(x, at, run); };
+    });
+}
+
 }  // namespace
 
 void add_biases(suite& all) {
-  for (const size_class& size : all.sizes()) add_alibi(all, {"alibi_f32", {}}, size);
-  for (const size_class& size : all.sizes()) add_alibi(all, {"alibi_f32_scale_mask", {.scale = -1, .causal = true}}, size);
+  const alibi_case plain{"alibi_f32", {}, {{0.8, measure::limit, "512KB"}, {0.95, measure::limit, "134MB"}}};
+  const alibi_case scale_mask{"alibi_f32_scale_mask", {.scale = -1, .causal = true}};
+  for (const size_class& size : all.sizes()) add_alibi(all, plain, size);
+  for (const size_class& size : all.sizes()) add_alibi(all, scale_mask, size);
+  for (const size_class& size : all.sizes()) add_alibi_backward(all, plain, "alibi_backward_f32", size);
+  for (const size_class& size : all.sizes()) add_alibi_backward(all, scale_mask, "alibi_backward_f32_scale_mask", size);
+  for (const size_class& size : all.sizes()) add_alibi_threads(all, size);
 }
 
 }  // namespace bench

@@ -34,6 +34,15 @@ inline __attribute__((always_inline)) void not_a_library_call() { asm volatile("
       v[0] += w[0], v[1] += w[1], v[2] += w[2], v[3] += w[3];                                \
     }                                                                                        \
   }                                                                                          \
+  TARGET void read(const void* data, std::size_t count) {                                    \
+    const auto* v = static_cast<const words*>(data);                                         \
+    words a = {}, b = {}, c = {}, d = {};                                                    \
+    for (const auto* end = v + count / BYTES; v != end; v += 4) {                            \
+      a ^= v[0], b ^= v[1], c ^= v[2], d ^= v[3];                                            \
+    }                                                                                        \
+    a ^= b ^ c ^ d;                                                                          \
+    asm volatile("" ::"m"(a)); /* so that it is used */                                      \
+  }                                                                                          \
   TARGET void fill(void* data, std::size_t count) {                                          \
     auto* v = static_cast<words*>(data);                                                     \
     const words one = words{} + 0x3f800001u;                                                 \
@@ -65,6 +74,7 @@ namespace avx512 = baseline;
 template <class Function>
 Function* choose(Function* baseline, Function* avx2, Function* avx512) {
   switch (posenc::current_instruction_set()) {
+    case posenc::instruction_set::avx512_bf16:
     case posenc::instruction_set::avx512: return avx512;
     case posenc::instruction_set::avx2: return avx2;
     default: return baseline;
@@ -74,6 +84,7 @@ Function* choose(Function* baseline, Function* avx2, Function* avx512) {
 }  // namespace
 
 void flip(void* data, std::size_t count) { choose(baseline::flip, avx2::flip, avx512::flip)(data, count); }
+void read(const void* data, std::size_t count) { choose(baseline::read, avx2::read, avx512::read)(data, count); }
 void fill(void* data, std::size_t count) { choose(baseline::fill, avx2::fill, avx512::fill)(data, count); }
 
 // Two streams in, or one in and another out: 32-byte vectors are as fast in the caches, and faster in memory.

@@ -14,6 +14,9 @@ void flip(void* data, std::size_t count);
 /// data += other.
 void add(float* data, const float* other, std::size_t count);
 
+/// Reads only.
+void read(const void* data, std::size_t count);
+
 /// Writes only.
 void fill(void* data, std::size_t count);
 

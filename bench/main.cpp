@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <initializer_list>
@@ -45,10 +46,13 @@ std::string time_text(double seconds) {
 /// Collects repetitions, and prints one line per row in the end.
 class table_reporter : public benchmark::BenchmarkReporter {
  public:
-  table_reporter(const bench::suite& all, std::string title) : all_(all), title_(std::move(title)) {}
+  /// What is printed in the end.
+  enum class style { table, smoke_table, plain };
+
+  table_reporter(const bench::suite& all, std::string title, style how) : all_(all), title_(std::move(title)), style_(how) {}
 
   bool ReportContext(const Context&) override {
-    GetErrorStream() << "Repetitions run in random order; the table comes at the end.\n";
+    if (style_ != style::plain) GetErrorStream() << "Repetitions run in random order; the table comes at the end.\n";
     return true;
   }
 
@@ -56,14 +60,20 @@ class table_reporter : public benchmark::BenchmarkReporter {
     for (const Run& run : runs) {
       const bool median = run.run_type == Run::RT_Aggregate && run.aggregate_name == "median";  // all there is with ..._aggregates_only
       if (run.iterations == 0 || (run.run_type != Run::RT_Iteration && !median)) continue;
-      // Time of this process: what others take of the machine is no business of the path.
-      seconds_[run.run_name.function_name].push_back(run.cpu_accumulated_time / static_cast<double>(run.iterations));
+      // Time of this process: what others take of the machine is no business of the path. Unless it is about several threads.
+      const double seconds = run.run_name.time_type == "real_time" ? run.real_accumulated_time : run.cpu_accumulated_time;
+      seconds_[run.run_name.function_name].push_back(seconds / static_cast<double>(run.iterations));
     }
   }
 
   void Finalize() override {
+    if (style_ == style::plain) {
+      for (const auto& [name, all] : seconds_) GetOutputStream() << name << format(" %.6g", median(all)) << '\n';
+      GetOutputStream().flush();
+      return;
+    }
     std::vector<std::array<std::string, columns>> lines;
-    lines.push_back({"path", "shape", "MB", "time", "GB/s", "of limit", "x raw", "x Eigen", "ns/item", "x other"});
+    lines.push_back({"path", "shape", "MB", "time", "GB/s", "of limit", "x raw", "x Eigen", "ns/item", "x other", "goal"});
     for (const bench::row& row : all_.rows()) {
       const double own = best(row, variant::posenc);
       if (!(own > 0)) continue;
@@ -74,36 +84,79 @@ class table_reporter : public benchmark::BenchmarkReporter {
       const std::string other = ratio(variant::other, 2);
       lines.push_back({row.path, row.shape, format("%.3g", row.bytes / 1e6), time_text(own), format("%.1f", row.moved / own / 1e9),
                        ratio(variant::limit, 2), ratio(variant::raw, 2), ratio(variant::eigen, 2), format("%.3f", own / row.items * 1e9),
-                       other == "-" ? other : other + " " + row.other});
+                       other == "-" ? other : other + " " + row.other, goals_text(row)});
     }
     GetOutputStream() << title_ << '\n';
     print(lines);
+    GetOutputStream() << format("Goals: %d met, %d missed", met_, missed_);
+    if (unknown_ > 0) GetOutputStream() << format(", %d unknown, for what they compare with has not run", unknown_);
+    GetOutputStream() << (style_ == style::smoke_table ? ". In a smoke run this means nothing.\n" : "\n");
+    GetOutputStream().flush();
     if (lines.size() == 1)
       GetErrorStream() << "No posenc variant has run, so there are no rows; --benchmark_format=console shows the others.\n";
   }
 
  private:
-  static constexpr std::size_t columns = 10;
+  static constexpr std::size_t columns = 11;
+
+  static double median(std::vector<double> values) {
+    std::ranges::sort(values);
+    const std::size_t n = values.size();
+    return (values[(n - 1) / 2] + values[n / 2]) / 2;
+  }
 
   /// The median of a variant; of several of one kind, that of the fastest. Not a number if it was not run.
-  double best(const bench::row& row, variant kind) const {
-    const std::string name = row.name() + '/' + bench::suite::text(kind);
+  double best(const bench::row& row, variant kind, std::string_view suffix = {}) const {
+    const std::string name = row.name() + '/' + bench::suite::text(kind) + std::string(suffix);
     double least = std::numeric_limits<double>::quiet_NaN();
     for (auto one = seconds_.lower_bound(name); one != seconds_.end() && one->first.compare(0, name.size(), name) == 0; ++one) {
-      auto sorted = one->second;
-      std::ranges::sort(sorted);
-      const std::size_t n = sorted.size();
-      const double median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-      if (!(least <= median)) least = median;
+      const double time = median(one->second);
+      if (!(least <= time)) least = time;
     }
     return least;
+  }
+
+  /// GB/s.
+  double throughput(const bench::row& row) const { return row.moved / best(row, variant::posenc) / 1e9; }
+
+  /// What a goal is about: its name, and how much of it there is; not a number where that is unknown.
+  std::pair<std::string, double> measured(const bench::row& row, const bench::goal& goal) const {
+    const double own = best(row, variant::posenc);
+    switch (goal.of) {
+      case bench::measure::limit: return {"limit", best(row, variant::limit) / own};
+      case bench::measure::memcpy: return {"memcpy", best(row, variant::limit, "_memcpy") / own};
+      case bench::measure::raw: return {"raw", best(row, variant::raw) / own};
+      case bench::measure::other: return {row.other, best(row, variant::other) / own};
+      case bench::measure::throughput: return {"GB/s", throughput(row)};
+      case bench::measure::row: break;
+    }
+    for (const bench::row& one : all_.rows())
+      if (one.path == goal.path && one.size == row.size) return {goal.path, throughput(row) / throughput(one)};
+    return {goal.path, std::numeric_limits<double>::quiet_NaN()};
+  }
+
+  /// `>= 0.93 limit: met`; counts it. The figure counts as it is printed, with two digits after the point.
+  std::string goals_text(const bench::row& row) {
+    std::string all;
+    for (const bench::goal& goal : row.goals) {
+      const auto [what, exact] = measured(row, goal);
+      const double value = std::round(exact * 100) / 100;
+      const bool met = value >= goal.least;
+      std::string result = met ? "met" : "MISSED";
+      if (std::isnan(value)) result = "unknown", ++unknown_;
+      else ++(met ? met_ : missed_);
+      // Those that no column shows are shown here.
+      if (!std::isnan(value) && (goal.of == bench::measure::memcpy || goal.of == bench::measure::row)) result += format(" (%.2f)", value);
+      all += (all.empty() ? "" : ", ") + format(">= %.3g ", goal.least) + what + ": " + result;
+    }
+    return all;
   }
 
   void print(const std::vector<std::array<std::string, columns>>& lines) {
     std::array<std::size_t, columns> width{};
     for (const auto& line : lines)
       for (std::size_t c = 0; c < columns; ++c) width[c] = std::max(width[c], line[c].size());
-    const auto left = [](std::size_t c) { return c < 2 || c + 1 == columns; };
+    const auto left = [](std::size_t c) { return c < 2 || c + 2 >= columns; };
     for (const auto& line : lines) {
       std::string text;
       for (std::size_t c = 0; c < columns; ++c) {
@@ -117,7 +170,9 @@ class table_reporter : public benchmark::BenchmarkReporter {
 
   const bench::suite& all_;
   std::string title_;
+  style style_;
   std::map<std::string, std::vector<double>> seconds_;
+  int met_ = 0, missed_ = 0, unknown_ = 0;
 };
 
 std::string processor() {
@@ -148,20 +203,21 @@ std::string add_context() {
   benchmark::AddCustomContext("best_instruction_set", best);
   benchmark::AddCustomContext("cpu", cpu);
   return "posenc " + version + ", " + compiler + " " + POSENC_BENCH_FLAGS + ", Eigen " + eigen + ", " + cpu + ", " + set +
-         (set == best ? "" : " (it has " + best + ")");
+         (set == best ? "" : " (unasked it would be " + best + ")");
 }
 
 void pin(std::string_view wanted) {
   using enum posenc::instruction_set;
-  for (const auto set : {baseline, avx2, avx512})
+  for (const auto set : {baseline, avx2, avx512, avx512_bf16})
     if (posenc::name(set) == wanted) return posenc::pin_instruction_set(set);
-  posenc::require(false, "posenc_bench", "--isa must be baseline, avx2 or avx512", wanted);
+  posenc::require(false, "posenc_bench", "--isa must be baseline, avx2, avx512 or avx512_bf16", wanted);
 }
 
 void print_help() {
   std::puts(
-      "posenc_bench [--short]                      the smallest size only, few repetitions: a smoke run\n"
-      "             [--isa=baseline|avx2|avx512]   pins the instruction set\n"
+      "posenc_bench [--short]      the smallest size only, few repetitions: a smoke run\n"
+      "             [--plain]      no table, but a line for each variant: its name, and the median of its time in seconds\n"
+      "             [--isa=SET]    pins the instruction set: baseline, avx2, avx512 or avx512_bf16\n"
       "             [flags of Google Benchmark]");
   benchmark::PrintDefaultHelp();
 }
@@ -174,11 +230,12 @@ int run(int count, char** arguments) {
   mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 #endif
 
-  bool brief = false, own_table = true;
+  bool brief = false, plain = false, own_table = true;
   std::vector<std::string> users;
   for (int i = 1; i < count; ++i) {
     const std::string_view flag = arguments[i];
     if (flag == "--short") brief = true;
+    else if (flag == "--plain") plain = true;
     else if (flag.starts_with("--isa=")) pin(flag.substr(6));
     else users.emplace_back(flag);
     if (flag.starts_with("--benchmark_format")) own_table = false;
@@ -203,7 +260,8 @@ int run(int count, char** arguments) {
   bench::add_additions(all);
   bench::add_biases(all);
 
-  table_reporter table(all, add_context());
+  using style = table_reporter::style;
+  table_reporter table(all, add_context(), plain ? style::plain : brief ? style::smoke_table : style::table);
   const std::size_t matched = benchmark::RunSpecifiedBenchmarks(own_table ? &table : nullptr);
   benchmark::Shutdown();
   return matched > 0 ? 0 : 1;

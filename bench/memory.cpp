@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "bench.hpp"
 
+#include <unsupported/Eigen/CXX11/Tensor>  // half, bfloat16
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>  // free
@@ -57,6 +59,8 @@ S* buffer(int slot, index_t count) {
 }
 template float* buffer<float>(int, index_t);
 template double* buffer<double>(int, index_t);
+template Eigen::half* buffer<Eigen::half>(int, index_t);
+template Eigen::bfloat16* buffer<Eigen::bfloat16>(int, index_t);
 
 std::string shape_text(std::initializer_list<index_t> extents) {
   std::string all;

@@ -6,7 +6,10 @@
 #include <posenc/sinusoidal.hpp>
 
 #include <cmath>
+#include <optional>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace bench {
@@ -38,11 +41,18 @@ template <class S>
 }
 
 template <class S>
-void add_table(suite& all, const char* path, const size_class& size, bool consecutive) {
+void add_table(suite& all, std::string path, const size_class& size, bool consecutive, std::optional<posenc::instruction_set> set = {}) {
+  if (set) {
+    if (!all.runs_with(*set)) return;
+    path += "_" + std::string(posenc::name(*set));
+  }
   const index_t rows = static_cast<index_t>(size.bytes) / (dim * static_cast<index_t>(sizeof(S))), count = rows * dim;
   const auto bytes = static_cast<std::size_t>(count) * sizeof(S);
+  std::vector<goal> goals{{11, measure::raw, {}, "avx512"}, {7, measure::raw, {}, "avx2"}, {2.4, measure::raw, {}, "baseline"}};
+  if (sizeof(S) > sizeof(float)) goals.clear();  // in double a plain loop does the same work
   const row& one = all.add_row({.path = path, .size = size.name, .shape = shape_text({rows, dim}), .bytes = size.bytes, .moved = size.bytes,
-                                .items = static_cast<double>(rows * pairs)});
+                                .items = static_cast<double>(rows * pairs), .set = set,
+                                .goals = std::move(goals)});
   const auto ids = [=] { return consecutive ? std::vector<posenc::position>() : scattered(rows); };
 
   all.add(one, variant::posenc, [=] {
@@ -76,6 +86,8 @@ void add_table(suite& all, const char* path, const size_class& size, bool consec
 
 void add_tables(suite& all) {
   for (const size_class& size : all.sizes()) add_table<float>(all, "table_f32_d128", size, true);
+  for (const auto set : {posenc::instruction_set::avx2, posenc::instruction_set::baseline})
+    if (set != posenc::best_instruction_set()) add_table<float>(all, "table_f32_d128", all.sizes().front(), true, set);
   for (const size_class& size : all.sizes()) add_table<float>(all, "table_f32_d128_scattered", size, false);
   for (const size_class& size : all.sizes()) add_table<double>(all, "table_f64_d128", size, true);
 }

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include <posenc/rope.hpp>
+
+int main() {}
