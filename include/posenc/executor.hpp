@@ -11,6 +11,7 @@
 #include <concepts>
 #include <functional>
 #include <memory>
+#include <thread>  // yield
 #include <utility>
 
 namespace POSENC_NAMESPACE {
@@ -27,8 +28,8 @@ concept thread_pool_device = requires(const D& device, std::function<void()> tas
 ///     Eigen::ThreadPoolDevice device(&pool, 2);
 ///     rope.rotate(queries, table, device);
 ///
-/// Work is split into ranges of tokens, score rows or heads where each takes some ten microseconds, and not otherwise: a decode step stays
-/// in the calling thread. Results have the same bits for any number of threads. The calling thread takes its share and never waits for a
+/// Work that takes some sixty microseconds is split into ranges of tokens, score rows or heads; less, such as a decode step, stays in the
+/// calling thread. Results have the same bits for any number of threads. The calling thread takes its share and never waits for a
 /// task that has not begun, so verbs may run inside tasks of the same pool. A split call allocates some hundred bytes.
 class executor {
  public:
@@ -51,12 +52,14 @@ class executor {
   }
   bool streams() const noexcept { return streams_; }
 
-  /// Into how many parts work of `count` items should be split that one thread would do in that time.
+  /// Into how many parts work of `count` items should be split that one thread would do in that time. More than there are threads: one may
+  /// wake late or be slower, and the others then take more.
   index_t parts(index_t count, double nanoseconds) const noexcept {
-    constexpr double shortest = 12e3;  // to wake a thread costs 2 to 10 thousand
-    if (threads_ == 1 || nanoseconds < 2 * shortest) return 1;
-    return std::clamp(static_cast<index_t>(std::min(nanoseconds / shortest, 1e6)), index_t{1},
-                      std::min(threads_, std::max<index_t>(count, 1)));
+    constexpr double shortest = 5e3, least = 60e3;  // until another thread has woken up, this one has done 1 to 50 thousand
+    constexpr index_t per_thread = 8;
+    if (threads_ == 1 || nanoseconds < least) return 1;
+    const auto worthwhile = static_cast<index_t>(std::min(nanoseconds / shortest, 1e6));
+    return std::min({worthwhile, per_thread * threads_, std::max<index_t>(count, 1)});
   }
 
   /// Calls act(part, from, to) once for each of `parts` ranges of [0, count), in any order and thread. `act` must not throw. What the pool
@@ -80,6 +83,7 @@ class executor {
     };
     const auto finish = [&state, all, &work] {
       work();
+      for (int tries = 0; tries < 64 && state->done.load() != all; ++tries) std::this_thread::yield();  // others are about to end
       for (int done = state->done.load(); done != all; done = state->done.load()) state->done.wait(done);
     };
     // In a destructor: should the pool refuse a task, those that it took must still find what they look at.
@@ -87,7 +91,7 @@ class executor {
       const decltype(finish)& act;
       ~at_the_end() { act(); }
     } guard{finish};
-    for (int task = 1; task < all; ++task) schedule_(device_, work);
+    for (index_t task = 1; task < std::min(parts, threads_); ++task) schedule_(device_, work);
   }
 
  private:

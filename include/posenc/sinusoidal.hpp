@@ -81,7 +81,7 @@ class sinusoidal {
     require_output(name(), x);
   }
 
-  /// Writes the codes of `at` to out `[batch..., time, channel]`. Allocates one row per thread, and that only for an odd dim.
+  /// Writes the codes of `at` to out `[batch..., time, channel]`. Allocates only for an odd dim: a row for each part of a split.
   template <writable_tensor T>
     requires writable_as<element_t<T>, S>
   void encode(const positions& at, T&& out, const executor& run = {}) const {
@@ -98,7 +98,8 @@ class sinusoidal {
     });
   }
 
-  /// x += code, in place, for x `[batch..., time, channel]`. Allocates per thread at most 32 KB, or one row.
+  /// x += code, in place, for x `[batch..., time, channel]`. Allocates at most 32 KB, or one row, for each part of a
+  /// split.
   template <writable_tensor X>
     requires writable_as<element_t<X>, S>
   void add(X&& x, const positions& at, const executor& run = {}) const {

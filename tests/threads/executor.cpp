@@ -70,8 +70,8 @@ void check_threads(const Tensor& before, auto&& verb) {
 
 constexpr auto time_head = axis_order::time_head;
 
-// Sizes are such that one thread takes more than the 24 microseconds below which nothing is split.
-constexpr index_t batch = 3, tokens = 330, count = 12, channels = 72;
+// Sizes are such that one thread takes more than the 60 microseconds below which nothing is split.
+constexpr index_t batch = 3, tokens = 750, count = 12, channels = 72;
 
 }  // namespace
 
@@ -103,8 +103,8 @@ TEMPLATE_TEST_CASE("rope has the same bits on any number of threads", "[executor
 TEMPLATE_TEST_CASE("tables have the same bits on any number of threads", "[executor]", float, double) {
   using S = TestType;
   const rope<S> encoder({.pairing = pairing::halves, .dim = 64});
-  for (const auto& at : {positions::range(1500, 70), positions::offsets(std::array<position, 2>{3, -9}, 700)})
-    check_threads(tensor<S, 2>(1500, 64), [&](auto& all, const executor& run) {
+  for (const auto& at : {positions::range(2200, 70), positions::offsets(std::array<position, 2>{3, -9}, 1050)})
+    check_threads(tensor<S, 2>(2200, 64), [&](auto& all, const executor& run) {
       all.setConstant(S(3));
       const auto table = encoder.prepare(at, run);
       std::memcpy(all.data(), table.row(0, 0), sizeof(S) * static_cast<std::size_t>(std::max<index_t>(at.batch(), 1) * at.time() * 64));
@@ -136,13 +136,13 @@ TEMPLATE_TEST_CASE("alibi has the same bits on any number of threads", "[executo
   using T = TestType;
   using S = compute_t<T>;
   const alibi<S> encoder({.heads = count, .form = alibi_form::symmetric});
-  const auto x = random<T>(1, batch, count, 160, 170);
-  const auto queries = positions::offsets(std::array<position, 3>{0, 1000, 7}, 160);
-  for (const attention_positions& at : {attention_positions{positions::range(160), positions::range(170)},
-                                        attention_positions{queries, positions::offsets(std::array<position, 3>{0, 990, 5}, 170)}})
+  const auto x = random<T>(1, batch, count, 220, 260);
+  const auto queries = positions::offsets(std::array<position, 3>{0, 1000, 7}, 220);
+  for (const attention_positions& at : {attention_positions{positions::range(220), positions::range(260)},
+                                        attention_positions{queries, positions::offsets(std::array<position, 3>{0, 990, 5}, 260)}})
     for (const score_pass& pass : {score_pass{}, score_pass{.scale = 0.5, .causal = true}}) {
       check_threads(x, [&](auto& y, const executor& run) { encoder.bias(y, at, pass, run); });
-      check_threads(random<T>(2, batch, count, 160, 170), [&](auto& y, const executor& run) { encoder.bias(x, y, at, pass, run); });
+      check_threads(random<T>(2, batch, count, 220, 260), [&](auto& y, const executor& run) { encoder.bias(x, y, at, pass, run); });
 
       std::vector<S> first;
       for (const int threads : {1, 2, 5}) {
@@ -156,26 +156,26 @@ TEMPLATE_TEST_CASE("alibi has the same bits on any number of threads", "[executo
         CHECK(d_slopes == first);
       }
     }
-  check_threads(x, [&](auto& y, const executor& run) { encoder.bias(y, {queries, positions::range(170)}, run); });
+  check_threads(x, [&](auto& y, const executor& run) { encoder.bias(y, {queries, positions::range(260)}, run); });
 }
 
 TEST_CASE("the stages of a transformer hand the executor on, through compose too", "[executor]") {
   using T = float;
   const compose both(rope<T>({.pairing = pairing::interleaved, .dim = 64}), alibi<T>({.heads = count, .form = alibi_form::causal}),
                      sinusoidal<T>({.dim = 768, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani}));
-  const auto at = positions::range(1100);
+  const auto at = positions::range(2200);
   const auto state = prepare(both, {at, at});
-  check_threads(random<T>(1, 1, 1100, count, 64), [&](auto& y, const executor& run) {
+  check_threads(random<T>(1, 1, 2200, count, 64), [&](auto& y, const executor& run) {
     auto keys = y;
     encode_queries_keys(both, heads(y, time_head), heads(keys, time_head), state, run);
   });
-  check_threads(random<T>(1, 1, 1100, count, 64), [&](auto& y, const executor& run) {
+  check_threads(random<T>(1, 1, 2200, count, 64), [&](auto& y, const executor& run) {
     auto keys = y;
     encode_queries_keys_backward(both, heads(y, time_head), heads(keys, time_head), state, run);
   });
-  check_threads(random<T>(1, 1, count, 300, 300), [&](auto& y, const executor& run) {
-    const auto near = positions::range(300);
+  check_threads(random<T>(1, 1, count, 400, 400), [&](auto& y, const executor& run) {
+    const auto near = positions::range(400);
     encode_scores(both, y, prepare(both, {near, near}, run), run);
   });
-  check_threads(random<T>(1, 2, 1100, 768), [&](auto& y, const executor& run) { encode_embeddings(both, y, at, run); });
+  check_threads(random<T>(1, 2, 2200, 768), [&](auto& y, const executor& run) { encode_embeddings(both, y, at, run); });
 }

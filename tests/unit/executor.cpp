@@ -73,16 +73,16 @@ TEST_CASE("streaming is a property of its own", "[executor]") {
   CHECK(run.streaming().threads() == 2);
 }
 
-TEST_CASE("work is split only where every part takes some ten microseconds", "[executor]") {
+TEST_CASE("work is split where it takes some sixty microseconds, into more parts than there are threads", "[executor]") {
   const pooled four(4);
   const executor run(four.device);
   CHECK(executor().parts(1000, 1e9) == 1);
   CHECK(run.parts(1000, 0) == 1);
-  CHECK(run.parts(1000, 23e3) == 1);
-  CHECK(run.parts(1000, 25e3) == 2);
-  CHECK(run.parts(1000, 37e3) == 3);
-  CHECK(run.parts(1000, 1e9) == 4);
-  CHECK(run.parts(1000, 1e300) == 4);
+  CHECK(run.parts(1000, 59e3) == 1);
+  CHECK(run.parts(1000, 61e3) == 12);
+  CHECK(run.parts(1000, 76e3) == 15);
+  CHECK(run.parts(1000, 1e9) == 32);
+  CHECK(run.parts(1000, 1e300) == 32);
   CHECK(run.parts(3, 1e9) == 3);
   CHECK(run.parts(0, 1e9) == 1);
 }
