@@ -11,7 +11,6 @@
 #include <concepts>
 #include <functional>
 #include <memory>
-#include <thread>  // yield
 #include <utility>
 
 namespace POSENC_NAMESPACE {
@@ -83,7 +82,7 @@ class executor {
     };
     const auto finish = [&state, all, &work] {
       work();
-      for (int tries = 0; tries < 64 && state->done.load() != all; ++tries) std::this_thread::yield();  // others are about to end
+      for (int tries = 0; tries < 10'000 && state->done.load() != all; ++tries) continue;  // others are about to end: do not sleep yet
       for (int done = state->done.load(); done != all; done = state->done.load()) state->done.wait(done);
     };
     // In a destructor: should the pool refuse a task, those that it took must still find what they look at.
