@@ -42,8 +42,9 @@ class executor {
 
   index_t threads() const noexcept { return threads_; }
 
-  /// The same, with outputs other than the input written past the caches (non-temporal stores), where their rows are whole cache lines. Up
-  /// to twice as fast for outputs that no cache holds; slower for those that one would, and for whoever reads them next.
+  /// The same, but `rotate` and `add` write outputs other than the input past the caches (non-temporal stores), where their rows are whole
+  /// cache lines. About 1.6 times as fast for outputs that no cache holds; slower for those that one would, and for whoever reads them
+  /// next.
   executor streaming() const noexcept {
     executor other = *this;
     other.streams_ = true;

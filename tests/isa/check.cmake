@@ -4,16 +4,8 @@
 cmake_path(GET PROGRAM PARENT_PATH folder)
 file(MAKE_DIRECTORY "${folder}")
 
-# Flags for a processor are skipped where the compiler does not know them.
-foreach(flag IN LISTS FLAGS)
-  if(flag MATCHES "^-m")
-    execute_process(COMMAND "${COMPILER}" ${flag} -fsyntax-only -x c++ /dev/null RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
-    if(NOT result EQUAL 0)
-      message("skipped: ${COMPILER} does not take ${flag}")
-      return()
-    endif()
-  endif()
-endforeach()
+include("${CMAKE_CURRENT_LIST_DIR}/../known_flags.cmake")
+require_known_flags(${FLAGS})
 
 cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH tests)
 execute_process(COMMAND "${COMPILER}" -std=c++20 ${FLAGS} "-I${INCLUDE}" "-I${tests}" "${CMAKE_CURRENT_LIST_DIR}/standalone.cpp" -o "${PROGRAM}"

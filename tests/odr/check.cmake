@@ -4,15 +4,10 @@
 set(source "${CMAKE_CURRENT_LIST_DIR}")
 file(MAKE_DIRECTORY "${WORK}")
 
-# Flags for a processor are skipped where the compiler does not know them or this machine could not run the result.
+include("${CMAKE_CURRENT_LIST_DIR}/../known_flags.cmake")
+require_known_flags(${FIRST} ${SECOND})
+
 foreach(flag IN LISTS FIRST SECOND)
-  if(flag MATCHES "^-m")
-    execute_process(COMMAND "${COMPILER}" ${flag} -fsyntax-only -x c++ /dev/null RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
-    if(NOT result EQUAL 0)
-      message("skipped: ${COMPILER} does not take ${flag}")
-      return()
-    endif()
-  endif()
   if(flag STREQUAL "-mfma" AND EXISTS /proc/cpuinfo)
     file(STRINGS /proc/cpuinfo found REGEX "^flags.* fma " LIMIT_COUNT 1)
     if(NOT found)

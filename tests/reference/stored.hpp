@@ -86,6 +86,29 @@ S largest_nan() {
   else return std::bit_cast<S>(~std::uint64_t{0} >> 1);
 }
 
+/// Not-a-number, infinities, zeros, and the ends and the ties of the formats.
+template <class S>
+std::vector<S> special_values() {
+  using limits = std::numeric_limits<S>;
+  return {limits::quiet_NaN(),
+          largest_nan<S>(),
+          limits::infinity(),
+          -limits::infinity(),
+          limits::denorm_min(),
+          -limits::denorm_min(),
+          limits::min(),
+          limits::max(),
+          -limits::max(),
+          S(0),
+          -S(0),
+          S(1),
+          S(-3),
+          limits::epsilon(),
+          S(65504),
+          S(0x1p-24),
+          S(0x1.8p-24)};
+}
+
 /// In [-1, 1): random_vector, and for 16 bits numbers of every size from the smallest of a float16 up.
 template <class T>
 std::vector<T> random_stored(std::uint64_t seed, std::ptrdiff_t count) {

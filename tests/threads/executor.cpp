@@ -100,6 +100,39 @@ TEMPLATE_TEST_CASE("rope has the same bits on any number of threads", "[executor
                 [&](auto& y, const executor& run) { encoder.rotate(heads(x, time_head), heads(y, time_head), rows, table, run); });
 }
 
+TEMPLATE_TEST_CASE("what goes past the caches is all there when a verb returns, whichever thread wrote it", "[executor]", float, double,
+                   Eigen::half, Eigen::bfloat16) {
+  using T = TestType;
+  using S = compute_t<T>;
+  constexpr index_t width = 64;  // whole cache lines in each of the four
+  struct alignas(64) line {
+    T elements[64 / sizeof(T)];
+  };
+  const auto x = random<T>(1, batch, tokens, count, width);
+  const auto x_view = heads(x, time_head);
+  const rope<S> rotary({.pairing = pairing::interleaved, .dim = width});
+  const sinusoidal<S> absolute({.dim = count * width, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani});
+  const auto at = positions::range(tokens, 5);
+  const auto table = rotary.prepare(at);
+  const token_view<const T> embeddings(x.data(), {batch, tokens, count * width});
+
+  tensor<T, 4> turned = x, added = x;
+  rotary.rotate(heads(turned, time_head), table);
+  absolute.add(token_view<T>(added.data(), embeddings.extents()), at);
+  std::vector<line> memory(static_cast<std::size_t>(x.size()) * sizeof(T) / sizeof(line));
+  T* const out = memory.front().elements;
+  const auto holds = [&](const tensor<T, 4>& expected) { return std::memcmp(out, expected.data(), memory.size() * sizeof(line)) == 0; };
+  for (const int threads : {1, 3}) {
+    counting_device device(threads);
+    const executor run = executor(device).streaming();
+    rotary.rotate(x_view, heads(tensor_view<T, 4>(out, x_view.by_time().extents()), time_head), table, run);
+    CHECK(holds(turned));
+    absolute.add(embeddings, token_view<T>(out, embeddings.extents()), at, run);
+    CHECK(holds(added));
+    CHECK((device.tasks > 0) == (threads > 1));
+  }
+}
+
 TEMPLATE_TEST_CASE("tables have the same bits on any number of threads", "[executor]", float, double) {
   using S = TestType;
   const rope<S> encoder({.pairing = pairing::halves, .dim = 64});

@@ -2,6 +2,7 @@
 #include <posenc/heads.hpp>
 
 #include "catch.hpp"
+#include "numbered.hpp"
 
 #include <array>
 #include <limits>
@@ -18,14 +19,6 @@ template <int Rank>
 using shape = std::array<index_t, Rank>;
 
 constexpr index_t largest = std::numeric_limits<index_t>::max();
-
-/// 0, 1, 2, ... in the order of the memory.
-template <class Tensor>
-Tensor& number(Tensor& tensor) {
-  for (index_t n = 0; n < static_cast<index_t>(tensor.size()); ++n)
-    tensor.data()[n] = static_cast<typename Tensor::Scalar>(static_cast<float>(n));
-  return tensor;
-}
 
 }  // namespace
 

@@ -17,9 +17,8 @@ struct add_call {
   index_t in_batch, in_time;
   index_t out_batch, out_time;
   index_t table_batch, table_time;
-  const std::int64_t* rows =
-      nullptr;  ///< token (b, t) goes to out + rows[b * time + t] * out_time, nowhere if that is negative; null: to its own place
-  bool streaming = false;              ///< past the caches, where `out` is another tensor whose rows are whole cache lines
+  const std::int64_t* rows = nullptr;  ///< token (b, t) goes to out + rows[b * time + t] * out_time; null: to its own place; < 0: nowhere
+  bool streaming = false;  ///< past the caches, where `out` is another tensor whose rows are whole cache lines
 };
 
 }  // namespace POSENC_NAMESPACE::kernels

@@ -18,7 +18,7 @@ struct bias_call {
   T* scores;
   index_t heads, queries, keys;
   index_t head, query;            ///< strides of the scores
-  const compute<T>* slopes;                ///< one per head
+  const compute<T>* slopes;       ///< one per head
   const std::int64_t* query_ids;  ///< positions of the queries, or query_first + i where null
   std::int64_t query_first;
   const std::int64_t* key_ids;    ///< positions of the keys, or key_first + j where null
@@ -32,7 +32,8 @@ struct bias_call {
 };
 
 /// The gradient of the slopes: adds, per head, the sum of d_score * distance over unmasked pairs to d_slopes, in double, in an order that
-/// depends on the shape alone. Then d_scores becomes what went into the forward pass: times scale, and zero where masked.
+/// depends on the shape alone. With distance::causal only keys before the query count: the others add nothing, were they infinite. Then
+/// d_scores becomes what went into the forward pass: times scale, and zero where masked.
 template <class T>
 struct bias_backward_call {
   bias_call<T> forward;  ///< with d_scores for scores

@@ -126,23 +126,7 @@ TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows a
 TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][add]", float, double,
                    bfloat16, float16) {
   using S = compute<TestType>;
-  using limits = std::numeric_limits<S>;
-  const std::vector<S> specials{limits::quiet_NaN(),
-                                limits::infinity(),
-                                -limits::infinity(),
-                                limits::denorm_min(),
-                                -limits::denorm_min(),
-                                limits::min(),
-                                limits::max(),
-                                -limits::max(),
-                                S(0),
-                                -S(0),
-                                S(1),
-                                limits::epsilon(),
-                                S(65504),
-                                S(0x1p-24),
-                                S(0x1.8p-24),  // the ends of float16, and a tie
-                                reference::largest_nan<S>()};
+  const auto specials = reference::special_values<S>();
   at_every_instruction_set([&] {
     for (const S code : specials) {  // beside every other one, in every lane of a vector and in the tail
       std::vector<S> numbers;

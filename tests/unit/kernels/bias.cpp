@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <numeric>
 #include <vector>
 
 namespace {
@@ -180,20 +181,7 @@ TEMPLATE_TEST_CASE("the bias kernel writes the same bits for a range and for the
 TEMPLATE_TEST_CASE("the bias kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][bias]", float, double,
                    bfloat16, float16) {
   using S = compute<TestType>;
-  using limits = std::numeric_limits<S>;
-  const std::vector<S> specials{limits::quiet_NaN(),
-                                limits::infinity(),
-                                -limits::infinity(),
-                                limits::denorm_min(),
-                                limits::min(),
-                                limits::max(),
-                                -limits::max(),
-                                S(0),
-                                -S(0),
-                                S(1),
-                                S(65504),
-                                S(0x1p-24),
-                                reference::largest_nan<S>()};
+  const auto specials = reference::special_values<S>();
   at_every_instruction_set([&] {
     for (const auto kind : {ids::none, ids::both})
       for (const auto form : forms)
@@ -222,6 +210,41 @@ TEMPLATE_TEST_CASE("the backward bias kernel sums distances, scales and masks", 
       CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
       CHECK(reference::difference(sums, expected_sums, (magnitude + 2) * 1e-14) == "");  // 120 additions of 1.1e-16 each
     });
+  });
+}
+
+TEMPLATE_TEST_CASE("keys that are not before the query add nothing to the causal gradient, however large", "[kernels][bias]", float, double,
+                   bfloat16, float16) {
+  using S = compute<TestType>;
+  at_every_instruction_set([] {
+    for (const bool by_ids : {false, true})
+      for (const bool causal : {false, true})
+        for (const index_t keys : {5, 37, 70}) {
+          constexpr std::int64_t query = 3;
+          std::vector<TestType> d_scores(static_cast<std::size_t>(keys), reference::stored<TestType>(std::numeric_limits<S>::infinity()));
+          for (std::size_t j = 0; j < query; ++j) d_scores[j] = reference::stored<TestType>(S(2));
+          std::vector<std::int64_t> key_ids(static_cast<std::size_t>(keys));
+          std::iota(key_ids.begin(), key_ids.end(), 0);
+          const S slope = 1;
+          double sum = 0;
+          posenc::kernels::bias_backward<TestType>({{.scores = d_scores.data(),
+                                                     .heads = 1,
+                                                     .queries = 1,
+                                                     .keys = keys,
+                                                     .head = keys,
+                                                     .query = keys,
+                                                     .slopes = &slope,
+                                                     .query_ids = nullptr,
+                                                     .query_first = query,
+                                                     .key_ids = by_ids ? key_ids.data() : nullptr,
+                                                     .key_first = 0,
+                                                     .distance = distance::causal,
+                                                     .reference = 0,
+                                                     .scale = 1,
+                                                     .causal = causal},
+                                                    &sum});
+          CHECK(sum == 2 * (-3 - 2 - 1));
+        }
   });
 }
 

@@ -174,20 +174,7 @@ TEMPLATE_TEST_CASE("the rotate kernel copies other channels bit for bit", "[kern
 TEMPLATE_TEST_CASE("the rotate kernel handles not-a-number, infinities, subnormals and zeros by value", "[kernels][rotate]", float, double,
                    bfloat16, float16) {
   using S = compute<TestType>;
-  using limits = std::numeric_limits<S>;
-  const std::vector<S> specials{limits::quiet_NaN(),
-                                limits::infinity(),
-                                -limits::infinity(),
-                                limits::denorm_min(),
-                                limits::min(),
-                                limits::max(),
-                                S(0),
-                                -S(0),
-                                S(1),
-                                S(-3),
-                                S(65504),
-                                S(0x1p-24),
-                                reference::largest_nan<S>()};
+  const auto specials = reference::special_values<S>();
   at_every_instruction_set([&] {
     for (const bool interleaved : {false, true})
       for (const index_t pairs : {1, 3, 16, 21, 64})

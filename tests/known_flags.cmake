@@ -1,0 +1,12 @@
+# Ends the script, saying so, where COMPILER does not know one of the flags for a processor.
+macro(require_known_flags)
+  foreach(flag IN ITEMS ${ARGN})
+    if(flag MATCHES "^-m")
+      execute_process(COMMAND "${COMPILER}" ${flag} -fsyntax-only -x c++ /dev/null RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
+      if(NOT result EQUAL 0)
+        message("skipped: ${COMPILER} does not take ${flag}")
+        return()
+      endif()
+    endif()
+  endforeach()
+endmacro()
