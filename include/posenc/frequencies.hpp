@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// \file  Frequency schedules: how fast each channel pair turns with the position.
+/// \file  How fast each channel pair turns with the position.
 #pragma once
 
 #include <posenc/config.hpp>
@@ -8,8 +8,9 @@
 #include <posenc/phase.hpp>   // turns
 #include <posenc/tensor.hpp>  // index_t, checked_product
 
+#include <algorithm>
 #include <array>
-#include <cmath>  // isfinite
+#include <cmath>  // isfinite, abs
 #include <cstdint>
 #include <limits>
 #include <string_view>
@@ -17,59 +18,108 @@
 
 namespace POSENC_NAMESPACE {
 
-/// The frequencies of an encoder's channel pairs, as exact turns per position. What `inspect()` returns, and what the accuracy of
-/// every table is stated against.
+/// Radians per position, one number per channel pair: what schedules work on.
+using frequency_series = std::vector<double_double>;
+
+/// base^(-k * step / divisor), k = 0 ... count - 1. Relative error below 2^-90.
+/// \throws argument_error  unless base is positive and finite, and no frequency exceeds 2^38.
+inline frequency_series geometric_series(std::string_view who, index_t count, double base, double step, double divisor) {
+  require(std::isfinite(base) && base > 0, who, "base must be positive and finite", base);
+  checked_product(who, std::array<index_t, 2>{2, count}, sizeof(std::uint64_t));
+  const double_double rate = log(base) / double_double{divisor, 0};
+  frequency_series all(static_cast<std::size_t>(count));
+  for (index_t k = 0; k < count; ++k) {
+    const double_double exponent = rate * double_double{-step * static_cast<double>(k), 0};
+    require(exponent.high < 27, who, "base must not be so small that a frequency exceeds 2^38 radians", base);
+    all[static_cast<std::size_t>(k)] = exp(exponent.high > -700 ? exponent : double_double{-700, 0});
+  }
+  return all;
+}
+
+/// base^(-2 k / dim), k = 0 ... ceil(dim / 2) - 1 (Vaswani et al. 2017; Su et al. 2021).
+/// \throws argument_error  unless dim is positive and base positive and finite.
+inline frequency_series plain_series(std::string_view who, index_t dim, double base) {
+  require(dim > 0, who, "dim must be positive", dim);
+  return geometric_series(who, dim / 2 + dim % 2, base, 2, static_cast<double>(dim));
+}
+
+/// The frequencies of an encoder's channel pairs, as exact turns per position: `count` of them, or as many for each axis of positions with
+/// several, or for each head and axis. What `inspect()` returns, and what the accuracy of every table is stated against.
 class frequencies {
  public:
-  /// base^(-2 k / dim) radians per position, k = 0 ... ceil(dim / 2) - 1 (Vaswani et al. 2017; Su et al. 2021).
-  /// Relative error below 2^-90. \throws argument_error  unless dim is positive and base positive and finite.
-  static frequencies plain(std::string_view who, index_t dim, double base) {
-    require(dim > 0, who, "dim must be positive", dim);
-    return geometric(who, dim / 2 + dim % 2, base, 2, static_cast<double>(dim));
-  }
-
-  /// base^(-k / (count - 1)) radians per position: the last one is exactly 1 / base (tensor2tensor, fairseq). One alone is 1.
-  static frequencies inclusive(std::string_view who, index_t count, double base) {
-    require(count >= 0, who, "the number of frequencies must not be negative", count);
-    return geometric(who, count, base, 1, static_cast<double>(count > 1 ? count - 1 : 1));
-  }
-
-  /// base^(-k * step / divisor) radians per position, k = 0 ... count - 1.
-  static frequencies geometric(std::string_view who, index_t count, double base, double step, double divisor) {
-    require(std::isfinite(base) && base > 0, who, "base must be positive and finite", base);
-    checked_product(who, std::array<index_t, 2>{2, count}, sizeof(std::uint64_t));
-    const double_double rate = log(base) / double_double{divisor, 0};
+  /// From radians per position, [axes, pairs] or [heads, axes, pairs]. Dividing by 2 pi costs a relative error of 2^-96.
+  /// \param heads  0: the same for all.
+  /// \throws argument_error  unless all are finite, below 2^39 in magnitude, and the axes (and heads) divide their number.
+  static frequencies from_radians(std::string_view who, const frequency_series& radians, index_t axes = 1, index_t heads = 0) {
+    const auto size = static_cast<index_t>(radians.size());
+    require(axes > 0 && heads >= 0 && size % (axes * std::max<index_t>(heads, 1)) == 0, who,
+            "axes and heads must divide the number of frequencies", size, axes, heads);
     frequencies all;
-    all.words_.resize(static_cast<std::size_t>(2 * count));
-    for (index_t k = 0; k < count; ++k) {
-      const double_double exponent = rate * double_double{-step * static_cast<double>(k), 0};
-      require(exponent.high < 27, who, "base must not be so small that a frequency exceeds 2^38 radians", base);
-      const turns value = from_radians(exp(exponent.high > -700 ? exponent : double_double{-700, 0}));
-      all.words_[static_cast<std::size_t>(k)] = value.high;
-      all.words_[static_cast<std::size_t>(count + k)] = value.low;
+    all.axes_ = axes, all.heads_ = heads, all.count_ = size / (axes * std::max<index_t>(heads, 1));
+    all.words_.resize(2 * radians.size());
+    all.whole_.resize(radians.size());
+    for (std::size_t n = 0; n < radians.size(); ++n) {
+      require(std::abs(radians[n].high) < 0x1p39, who, "frequencies must be finite and below 2^39 radians", radians[n].high);
+      const double_double full = radians[n] / two_pi, whole = floor(full);
+      const turns fraction = to_turns(full);
+      all.words_[n] = fraction.high;
+      all.words_[radians.size() + n] = fraction.low;
+      all.whole_[n] = static_cast<std::int64_t>(whole.high) + static_cast<std::int64_t>(whole.low);
     }
     return all;
   }
+  /// base^(-2 k / dim) radians per position. See `plain_series`.
+  static frequencies plain(std::string_view who, index_t dim, double base) { return from_radians(who, plain_series(who, dim, base)); }
+  /// base^(-k / (count - 1)) radians per position: the last one is exactly 1 / base (tensor2tensor, fairseq). One alone is 1.
+  static frequencies inclusive(std::string_view who, index_t count, double base) {
+    require(count >= 0, who, "the number of frequencies must not be negative", count);
+    return from_radians(who, geometric_series(who, count, base, 1, static_cast<double>(count > 1 ? count - 1 : 1)));
+  }
 
-  index_t count() const noexcept { return static_cast<index_t>(words_.size() / 2); }
-  /// Frequency k as an exact fraction of a turn per position. Whole turns are left out: no integer position can tell.
-  turns operator[](index_t k) const noexcept { return {high()[k], low()[k]}; }
-  /// The same in radians per position, to the nearest double.
-  double radians(index_t k) const noexcept { return posenc::radians((*this)[k]); }
+  index_t count() const noexcept { return count_; }  ///< pairs
+  index_t axes() const noexcept { return axes_; }
+  index_t heads() const noexcept { return heads_; }  ///< 0: the same for all
+
+  /// Frequency n of [heads, axes, pairs] as an exact fraction of a turn per position, in [0, 1): integer positions need no more.
+  turns operator[](index_t n) const noexcept { return {high()[n], low()[n]}; }
+  /// The whole turns that belong to it, rounded down: positions between the integers need them too.
+  std::int64_t whole_turns(index_t n) const noexcept { return whole()[n]; }
+  /// Both, in radians per position, to the nearest double.
+  double radians(index_t n) const noexcept {
+    return ((to_double_double((*this)[n]) + double_double{static_cast<double>(whole_turns(n)), 0}) * two_pi).high;
+  }
   /// Positions per full turn; infinite for a frequency of zero.
-  double wavelength(index_t k) const noexcept {
-    const double speed = radians(k);
+  double wavelength(index_t n) const noexcept {
+    const double speed = std::abs(radians(n));
     return speed > 0 ? two_pi.high / speed : std::numeric_limits<double>::infinity();
   }
 
-  /// The words that kernels read: `count` high ones, `count` low ones.
+  /// The words that kernels read, in the order [heads, axes, pairs].
   const std::uint64_t* high() const noexcept { return words_.data(); }
-  const std::uint64_t* low() const noexcept { return words_.data() + count(); }
+  const std::uint64_t* low() const noexcept { return words_.data() + words_.size() / 2; }
+  const std::int64_t* whole() const noexcept { return whole_.data(); }
 
+  /// Frequency by frequency and exact: what turns something at speed b to where it would be at speed a.
+  friend frequencies operator-(const frequencies& a, const frequencies& b) {
+    require(a.count_ == b.count_ && a.axes_ == b.axes_ && a.heads_ == b.heads_, "frequencies", "both must have one shape",
+            std::array{a.heads_, a.axes_, a.count_}, std::array{b.heads_, b.axes_, b.count_});
+    frequencies difference = a;
+    for (std::size_t n = 0; n < a.whole_.size(); ++n) {
+      const auto k = static_cast<index_t>(n);
+      const bool low_borrows = a.low()[k] < b.low()[k];
+      const bool high_borrows = a.high()[k] < b.high()[k] || (low_borrows && a.high()[k] == b.high()[k]);
+      difference.words_[n] = a.high()[k] - b.high()[k] - (low_borrows ? 1 : 0);
+      difference.words_[n + a.whole_.size()] = a.low()[k] - b.low()[k];
+      difference.whole_[n] = a.whole_[n] - b.whole_[n] - (high_borrows ? 1 : 0);
+    }
+    return difference;
+  }
   friend bool operator==(const frequencies&, const frequencies&) = default;
 
  private:
-  std::vector<std::uint64_t> words_;
+  std::vector<std::uint64_t> words_;  // the high ones, then the low ones
+  std::vector<std::int64_t> whole_;
+  index_t count_ = 0, axes_ = 1, heads_ = 0;
 };
 
 }  // namespace POSENC_NAMESPACE

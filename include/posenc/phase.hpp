@@ -35,13 +35,15 @@ inline turns to_turns(double_double full_turns) noexcept {
 /// The same from radians, |radians| < 2^42.
 inline turns from_radians(double_double radians) noexcept { return to_turns(radians / two_pi); }
 
-/// The nearest double, in radians in [0, 2 pi).
-inline double radians(turns fraction) noexcept {
+/// The nearest number of 106 bits, in turns.
+inline double_double to_double_double(turns fraction) noexcept {
   double_double sum{0, 0};
   for (const std::uint64_t word : {fraction.low & 0xffffffffu, fraction.low >> 32, fraction.high & 0xffffffffu, fraction.high >> 32})
     sum = (sum + double_double{static_cast<double>(word), 0}) * double_double{1 / 4294967296.0, 0};
-  return (sum * two_pi).high;
+  return sum;
 }
+/// The nearest double, in radians in [0, 2 pi).
+inline double radians(turns fraction) noexcept { return (to_double_double(fraction) * two_pi).high; }
 
 /// The upper 64 bits of the 128-bit product of a signed and an unsigned number, from 32-bit halves.
 constexpr std::uint64_t multiply_high(std::int64_t a, std::uint64_t b) noexcept {

@@ -69,8 +69,8 @@ TEST_CASE("inclusive frequencies end at 1 / base", "[frequencies]") {
   CHECK(frequencies::inclusive("test", 0, 10000).count() == 0);
 }
 
-TEST_CASE("any geometric schedule", "[frequencies]") {
-  const auto all = frequencies::geometric("test", 4, 2, 3, 1);
+TEST_CASE("any geometric series", "[frequencies]") {
+  const auto all = frequencies::from_radians("test", geometric_series("test", 4, 2, 3, 1));
   CHECK((all.radians(0) == 1 && all.radians(1) == 0.125 && all.radians(2) == 0.015625 && all.radians(3) == 0x1p-9));
 }
 
@@ -79,10 +79,48 @@ TEST_CASE("a base of 1 turns every pair alike", "[frequencies]") {
   for (index_t k = 0; k < 4; ++k) CHECK(all.radians(k) == 1);
 }
 
-TEST_CASE("a base below 1 makes frequencies grow; whole turns are left out", "[frequencies]") {
+TEST_CASE("a base below 1 makes frequencies grow; whole turns are kept apart", "[frequencies]") {
   CHECK(frequencies::plain("test", 4, 0.25).radians(1) == 2);
   // 2^-8 over 2 pairs: 16 radians, 2 whole turns and 16 - 4 pi.
-  CHECK(std::abs(frequencies::plain("test", 4, 0x1p-8).radians(1) - (16 - 2 * 6.283185307179586)) < 1e-14);
+  const auto all = frequencies::plain("test", 4, 0x1p-8);
+  CHECK(all.radians(1) == 16);
+  CHECK((all.whole_turns(0) == 0 && all.whole_turns(1) == 2));
+  CHECK(std::abs(radians(all[1]) - (16 - 2 * 6.283185307179586)) < 1e-14);
+}
+
+TEST_CASE("frequencies may be negative", "[frequencies]") {
+  const auto all = frequencies::from_radians("test", {{-1, 0}, {1, 0}, {-20, 0}, {0, 0}});
+  CHECK((all.radians(0) == -1 && all.radians(1) == 1 && all.radians(2) == -20 && all.radians(3) == 0));
+  CHECK((all.whole_turns(0) == -1 && all.whole_turns(2) == -4 && all.whole_turns(3) == 0));
+  CHECK(all[0].high + all[1].high == ~std::uint64_t{0});  // they add up to a whole turn
+  CHECK(all.wavelength(0) == two_pi.high);
+}
+
+TEST_CASE("frequencies of several axes and heads", "[frequencies]") {
+  frequency_series series;
+  for (int n = 0; n < 12; ++n) series.push_back({static_cast<double>(n), 0});
+  const auto all = frequencies::from_radians("test", series, 2, 3);
+  CHECK((all.count() == 2 && all.axes() == 2 && all.heads() == 3));
+  for (index_t n = 0; n < 12; ++n) CHECK(all.radians(n) == static_cast<double>(n));
+  CHECK_FALSE(all == frequencies::from_radians("test", series, 3, 2));
+  CHECK_THROWS_WITH(frequencies::from_radians("test", series, 5),
+                    "[test] axes and heads must divide the number of frequencies but got 12 and 5 and 0");
+}
+
+TEST_CASE("differences of frequencies are exact", "[frequencies]") {
+  const auto a = frequencies::from_radians("test", {{3, 0}, {0.5, 0}, {100, 0}, {2, 0}}),
+             b = frequencies::from_radians("test", {{1, 0}, {0.75, 0}, {0.25, 0}, {2, 0}});
+  const auto difference = a - b;
+  CHECK((difference.radians(0) == 2 && difference.radians(1) == -0.25 && difference.radians(2) == 99.75 && difference.radians(3) == 0));
+  for (index_t n = 0; n < 4; ++n) CHECK(difference[n].high + b[n].high + (difference[n].low + b[n].low < b[n].low) == a[n].high);
+  CHECK_THROWS_WITH(a - frequencies::plain("test", 4, 2), "[frequencies] both must have one shape but got [0, 1, 4] and [0, 1, 2]");
+}
+
+TEST_CASE("frequencies must be finite and below 2^39", "[frequencies]") {
+  const std::string text = "[rope] frequencies must be finite and below 2^39 radians but got ";
+  CHECK_THROWS_WITH(frequencies::from_radians("rope", {{infinity, 0}}), text + "inf");
+  CHECK_THROWS_WITH(frequencies::from_radians("rope", {{1, 0}, {-0x1p39, 0}}), text + "-549755813888");
+  CHECK_THROWS_WITH(frequencies::from_radians("rope", {{std::numeric_limits<double>::quiet_NaN(), 0}}), text + "nan");
 }
 
 TEST_CASE("wavelengths", "[frequencies]") {
@@ -133,7 +171,7 @@ TEST_CASE("counts must be positive and fit in memory", "[frequencies]") {
   CHECK_THROWS_WITH(frequencies::plain("rope", 0, 10000), "[rope] dim must be positive but got 0");
   CHECK_THROWS_WITH(frequencies::plain("rope", -8, 10000), "[rope] dim must be positive but got -8");
   CHECK_THROWS_WITH(frequencies::inclusive("rope", -1, 10000), "[rope] the number of frequencies must not be negative but got -1");
-  CHECK_THROWS_WITH(frequencies::geometric("rope", -1, 10000, 1, 1), "[rope] extents must not be negative but got [2, -1]");
+  CHECK_THROWS_WITH(geometric_series("rope", -1, 10000, 1, 1), "[rope] extents must not be negative but got [2, -1]");
   CHECK_THROWS_WITH(frequencies::plain("rope", std::numeric_limits<index_t>::max(), 10000),
                     "[rope] the size in bytes must fit in 63 bits but got [2, 4611686018427387904]");
 }
