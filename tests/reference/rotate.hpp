@@ -7,8 +7,11 @@
 #include "reference/rounded.hpp"
 #include "reference/stored.hpp"
 
+#include <algorithm>
 #include <complex>
+#include <cstddef>
 #include <utility>
+#include <vector>
 
 namespace reference {
 
@@ -23,15 +26,21 @@ void for_each_pair(const posenc::kernels::rotate_call<T>& call, auto&& turn) {
         if (call.rows && call.rows[token] < 0) continue;
         const T* in = call.in + b * call.in_batch + t * call.in_time + h * call.in_head;
         T* out = call.out + h * call.out_head + (call.rows ? call.rows[token] * call.out_time : b * call.out_batch + t * call.out_time);
-        const compute<T>* table = call.table + b * call.table_batch + t * call.table_time;
-        for (index_t c = 0; c < call.before; ++c) out[c] = in[c];
-        for (index_t c = call.before + 2 * call.pairs; c < call.before + 2 * call.pairs + call.after; ++c) out[c] = in[c];
-        for (index_t k = 0; k < call.pairs; ++k) {
-          const index_t first = call.before + (call.interleaved ? 2 * k : k), second = first + (call.interleaved ? 1 : call.pairs);
-          const auto [a, other] =
-              turn(loaded(in[first]), loaded(in[second]), table[k], call.back ? -table[call.pairs + k] : table[call.pairs + k]);
-          out[first] = stored<T>(a), out[second] = stored<T>(other);
-        }
+        const compute<T>* table = call.table + b * call.table_batch + t * call.table_time + h * call.table_head;
+        const index_t half = call.pairs + call.between, all = call.blocks * call.pairs;
+        std::vector<T> written(in, in + call.before + 2 * call.blocks * half + call.after);
+        for (index_t block = 0; block < call.blocks; ++block)
+          for (index_t k = 0; k < call.pairs; ++k) {
+            const index_t start = call.before + 2 * block * half, n = block * call.pairs + k;
+            const auto channels_of = [&](bool interleaved) {
+              return interleaved ? std::pair(start + 2 * k, start + 2 * k + 1) : std::pair(start + k, start + half + k);
+            };
+            const auto from = channels_of(call.interleaved), to = channels_of(call.interleaved != call.exchanged);
+            const auto [a, other] =
+                turn(loaded(in[from.first]), loaded(in[from.second]), table[n], call.back ? -table[all + n] : table[all + n]);
+            written[static_cast<std::size_t>(to.first)] = stored<T>(a), written[static_cast<std::size_t>(to.second)] = stored<T>(other);
+          }
+        std::ranges::copy(written, out);
       }
 }
 

@@ -39,6 +39,8 @@ struct layout {
   bool table_by_row = false, table_by_time = true;
   bool backwards = false;                // the last token first in memory
   bool back = false;
+  bool exchanged = false, table_by_head = false;
+  index_t blocks = 1, between = 0;
 };
 
 constexpr layout layouts[] = {
@@ -61,6 +63,29 @@ constexpr layout layouts[] = {
      .gap = 3},
     {.name = "by head, into rows", .heads = 6, .head_major = true, .in_place = false, .before = 5, .into_rows = true},
     {.name = "by head, turned back", .heads = 4, .head_major = true, .back = true},
+    {.name = "by time, orders exchanged", .before = 1, .exchanged = true},
+    {.name = "by head, orders exchanged, turned back",
+     .heads = 5,
+     .head_major = true,
+     .in_place = false,
+     .after = 3,
+     .back = true,
+     .exchanged = true},
+    {.name = "by time, a table for each head", .heads = 3, .table_by_row = true, .table_by_head = true},
+    {.name = "by head, a table for each head", .heads = 6, .head_major = true, .before = 2, .table_by_head = true},
+    {.name = "by time, two blocks", .before = 1, .after = 2, .blocks = 2},
+    {.name = "by head, three blocks, out of place", .heads = 5, .head_major = true, .in_place = false, .before = 4, .blocks = 3},
+};
+// Halves whose later pairs stand still.
+constexpr layout partial_halves[] = {
+    {.name = "by time, five pairs stand still", .before = 1, .between = 5},
+    {.name = "by head, 24 pairs stand still, out of place",
+     .heads = 5,
+     .head_major = true,
+     .in_place = false,
+     .before = 3,
+     .after = 2,
+     .between = 24},
 };
 
 template <class T>
@@ -69,10 +94,11 @@ struct problem {
       : form(laid_out),
         interleaved(neighbours),
         pairs(count),
-        width(form.before + 2 * pairs + form.after + form.gap),
+        width(form.before + 2 * form.blocks * (pairs + form.between) + form.after + form.gap),
         size(shift + form.batch * form.time * form.heads * width + 8),
         in(random_stored<T>(7, size)),
-        table(random_vector<compute<T>>(8, shift + form.batch * form.time * 2 * pairs)),
+        row(2 * form.blocks * pairs),
+        table(random_vector<compute<T>>(8, shift + form.batch * form.time * form.heads * row)),
         out(form.in_place ? in : random_stored<T>(9, size)) {
     rows.resize(static_cast<std::size_t>(form.batch * form.time));  // out of order, and none for the last token
     for (std::size_t token = 0; token < rows.size(); ++token) rows[token] = static_cast<std::int64_t>((token * 5 + 2) % rows.size());
@@ -83,28 +109,33 @@ struct problem {
   template <class U>
   rotate_call<U> call(const std::vector<U>& from, std::vector<U>& to, const std::vector<compute<U>>& angles) const {
     const index_t head = form.head_major ? form.time * width : width;
-    const index_t step = form.head_major ? width : form.heads * width, row = form.time * form.heads * width;
+    const index_t step = form.head_major ? width : form.heads * width, batch = form.time * form.heads * width;
+    const index_t token = form.table_by_head ? form.heads * row : row;
     const index_t first = shift + (form.backwards ? (form.time - 1) * step : 0), time = form.backwards ? -step : step;
     return {.in = (form.in_place ? to : from).data() + first,
             .out = to.data() + first,
             .batch = form.batch,
             .time = form.time,
             .heads = form.heads,
-            .in_batch = row,
+            .in_batch = batch,
             .in_time = time,
             .in_head = head,
-            .out_batch = form.into_rows ? 0 : row,
+            .out_batch = form.into_rows ? 0 : batch,
             .out_time = form.into_rows && form.head_major ? width : time,
             .out_head = form.into_rows && form.head_major ? form.batch * form.time * width : head,
             .rows = form.into_rows ? rows.data() : nullptr,
             .table = angles.data() + shift,
-            .table_batch = form.table_by_row ? form.time * 2 * pairs : 0,
-            .table_time = form.table_by_time ? 2 * pairs : 0,
+            .table_batch = form.table_by_row ? form.time * token : 0,
+            .table_time = form.table_by_time ? token : 0,
             .pairs = pairs,
             .before = form.before,
             .after = form.after,
             .interleaved = interleaved,
-            .back = form.back};
+            .back = form.back,
+            .exchanged = form.exchanged,
+            .table_head = form.table_by_head ? row : 0,
+            .blocks = form.blocks,
+            .between = form.between};
   }
 
   static constexpr index_t shift = 1;  // so that nothing is aligned
@@ -112,6 +143,7 @@ struct problem {
   bool interleaved;
   index_t pairs, width, size;
   std::vector<T> in;
+  index_t row;  // of the table
   std::vector<compute<T>> table;
   std::vector<T> out;
   std::vector<std::int64_t> rows;
@@ -135,24 +167,27 @@ TEMPLATE_TEST_CASE("the rotate kernel multiplies complex numbers and touches not
   constexpr double tolerance = 2 * std::numeric_limits<compute<TestType>>::epsilon() + (sizeof(TestType) > 2                 ? 0
                                                                                         : std::is_same_v<TestType, bfloat16> ? 0x1p-7
                                                                                                                              : 0x1p-10);
-  at_every_instruction_set([] {
-    for (const auto& form : layouts)
-      for (const bool interleaved : {false, true})
-        for (const index_t pairs : numbers_of_pairs()) {
-          const problem<TestType> given(form, interleaved, pairs);
-          auto got = given.out;
-          posenc::kernels::rotate(given.call(given.in, got, given.table));
+  const auto check = [](const layout& form, bool interleaved, index_t pairs) {
+    const problem<TestType> given(form, interleaved, pairs);
+    auto got = given.out;
+    posenc::kernels::rotate(given.call(given.in, got, given.table));
 
-          const auto in = in_double(loaded(given.in)), table = in_double(given.table);
-          auto expected = in_double(loaded(given.out));
-          reference::rotate(given.call(in, expected, table));
-          auto rounded = given.out;
-          reference::rotate_rounded(given.call(given.in, rounded, given.table));
+    const auto in = in_double(loaded(given.in)), table = in_double(given.table);
+    auto expected = in_double(loaded(given.out));
+    reference::rotate(given.call(in, expected, table));
+    auto rounded = given.out;
+    reference::rotate_rounded(given.call(given.in, rounded, given.table));
 
-          INFO(form.name << (interleaved ? ", interleaved, " : ", halves, ") << pairs << " pairs");
-          CHECK(reference::difference(loaded(got), expected, tolerance) == "");
-          CHECK(reference::bit_difference(loaded(got), loaded(rounded)) == "");
-        }
+    INFO(form.name << (interleaved ? ", interleaved, " : ", halves, ") << pairs << " pairs");
+    CHECK(reference::difference(loaded(got), expected, tolerance) == "");
+    CHECK(reference::bit_difference(loaded(got), loaded(rounded)) == "");
+  };
+  at_every_instruction_set([&] {
+    for (const index_t pairs : numbers_of_pairs()) {
+      for (const auto& form : layouts)
+        for (const bool interleaved : {false, true}) check(form, interleaved, pairs);
+      for (const auto& form : partial_halves) check(form, false, pairs);
+    }
   });
 }
 
