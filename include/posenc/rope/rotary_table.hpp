@@ -3,59 +3,64 @@
 #pragma once
 
 #include <posenc/config.hpp>
+#include <posenc/coordinates.hpp>
 #include <posenc/error.hpp>          // require
 #include <posenc/executor.hpp>
 #include <posenc/frequencies.hpp>
 #include <posenc/kernels/phase.hpp>  // rows of cosines and sines
 #include <posenc/positions.hpp>
+#include <posenc/rope/rotary_descriptor.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <concepts>
+#include <cstddef>
 #include <memory>
 #include <new>
 #include <string_view>
+#include <vector>
 
 namespace POSENC_NAMESPACE {
 
-/// Which channels form a pair. Checkpoints do not record it, so it has no default anywhere.
-enum class pairing {
-  halves,      ///< (k, k + dim/2): GPT-NeoX, HF Llama, ONNX default
-  interleaved  ///< (2k, 2k + 1): GPT-J, Meta's Llama, RoFormer
+/// How fast channel pairs turn and what cosines and sines are multiplied by: what a rotary encoder's options came to.
+struct rotary_spectrum {
+  posenc::frequencies frequencies;
+  double attention_factor = 1;       ///< multiplies the cosines and sines of queries and of keys, so the scores by its square
+  std::vector<double> growth{};  ///< queries' pair k is multiplied by 2^((position - centre) * growth[k]), keys' divided by it (xPos)
+  double centre = 0;
+
+  friend bool operator==(const rotary_spectrum&, const rotary_spectrum&) = default;
 };
 
-/// One row [cosines of all pairs | sines of all pairs] per token. Immutable and shared: a copy is a reference count, and any number of
-/// threads may read it.
+/// One row [cosines of all pairs | sines of all pairs] per token, or per token and head. Immutable and shared: a copy is a reference count,
+/// and any number of threads may read it.
 template <compute_scalar S>
 class rotary_table {
  public:
-  /// The rows of `at`, each value `factor` times a cosine or sine, formed in double and rounded once: the same bits whichever way a
-  /// position was asked for. A token without a position does not turn. Allocates batch * time * dim values.
-  rotary_table(std::string_view who, const frequencies& speeds, const positions& at, double factor = 1, const executor& run = {})
-      : rotary_table(who, at.batch(), at.time(), speeds.count(), factor) {
-    const index_t rows = std::max<index_t>(batch_, 1) * time_;
-    const double cost = detail::nanoseconds_per_angle * static_cast<double>(rows) * static_cast<double>(pairs_);
-    run.split(rows, run.parts(rows, cost), [&](index_t, index_t from, index_t to) {
-      detail::for_each_block(from, to, time_, [&](index_t b, index_t batch, index_t t, index_t time) {
-        for (const index_t end = b + batch; b < end; ++b) {
-          const position_row ids = at.row(b).from(t);
-          S* first = rows_.get() + (b * time_ + t) * 2 * pairs_;
-          kernels::phase<S>({.high = speeds.high(),
-                             .low = speeds.low(),
-                             .pairs = pairs_,
-                             .ids = ids.ids,
-                             .first = ids.first,
-                             .rows = time,
-                             .cosine = first,
-                             .sine = first + pairs_,
-                             .row = 2 * pairs_,
-                             .interleaved = false,
-                             .scale = factor,
-                             .absent_cosine = S(1)});
-        }
-      });
+  /// The rows of `at`, each value the attention factor times `factor` times a cosine or sine, formed in double and rounded once: the same
+  /// bits whichever way a position was asked for. Angles add over the axes; positions with one axis stand there on all of the spectrum's. A
+  /// token without a position does not turn. Allocates batch * time * heads * dim values.
+  /// \throws argument_error  unless the axes match, |coordinate * frequency| stays below 2^31 turns, and what grows below 2^1000.
+  rotary_table(std::string_view who, const rotary_spectrum& spectrum, const positions& at, operand role, double factor = 1,
+               const executor& run = {})
+      : rotary_table(who, at.batch(), at.time(), spectrum, factor, at.axes()) {
+    if (!spectrum.growth.empty()) require_growth(who, spectrum, at);
+    fill_rows(spectrum, at, role, run, [&](auto& call, index_t b, index_t t) {
+      const position_row ids = at.row(b).from(t);
+      call.ids = ids.ids, call.first = ids.first;
     });
   }
+  rotary_table(std::string_view who, const rotary_spectrum& spectrum, const coordinates& at, operand role, double factor = 1,
+               const executor& run = {})
+      : rotary_table(who, at.batch(), at.time(), spectrum, factor, at.axes()) {
+    require_range(who, spectrum, at);
+    if (!spectrum.growth.empty()) require_growth(who, spectrum, at);
+    fill_rows(spectrum, at, role, run, [&](auto& call, index_t b, index_t t) { call.coordinates = at.row(b) + t; });
+  }
+  rotary_table(std::string_view who, const frequencies& speeds, const positions& at, double factor = 1, const executor& run = {})
+      : rotary_table(who, rotary_spectrum{speeds}, at, operand::query, factor, run) {}
 
   /// The rows of the caller's own caches, to reproduce a system's own numbers: token t takes row t of `[time, width]`, or row (b, t) of
   /// `[batch, time, width]`. The width is the number of pairs, or twice that with each value repeated in the layout of `pairs`.
@@ -91,30 +96,113 @@ class rotary_table {
 
   index_t batch() const noexcept { return batch_; }  ///< 0: the same for every row
   index_t time() const noexcept { return time_; }
+  index_t heads() const noexcept { return heads_; }  ///< 0: the same for every head
   index_t pairs() const noexcept { return pairs_; }
   double factor() const noexcept { return factor_; }
-  /// The cosines of one token; its sines follow.
-  const S* row(index_t b, index_t t) const noexcept { return rows_.get() + ((batch_ == 0 ? 0 : b) * time_ + t) * 2 * pairs_; }
-  /// The same angles with every value, rounded once, times `by`.
-  rotary_table scaled(S by) const {
-    rotary_table made(who_, batch_, time_, pairs_, factor_ * static_cast<double>(by));
-    const index_t count = std::max<index_t>(batch_, 1) * time_ * 2 * pairs_;
-    for (index_t i = 0; i < count; ++i) made.rows_[i] = rows_[i] * by;
+  /// The cosines of one token (and head); its sines follow.
+  const S* row(index_t b, index_t t, index_t h = 0) const noexcept {
+    return rows_.get() + (((batch_ == 0 ? 0 : b) * time_ + t) * std::max<index_t>(heads_, 1) + (heads_ == 0 ? 0 : h)) * 2 * pairs_;
+  }
+  /// Whether its rows turn and nothing else, so that turning back undoes them.
+  bool only_turns() const noexcept { return factor_ * factor_ == 1 && !grows_; }
+  /// Whether queries and keys at one position have different rows.
+  bool grows() const noexcept { return grows_; }
+  /// What undoes these rows when it turns back: every pair divided by the square of its length, each value rounded once.
+  rotary_table reciprocal() const {
+    rotary_table made(who_, batch_, time_, heads_, pairs_, 1 / factor_, grows_);
+    const index_t rows = size() / std::max<index_t>(2 * pairs_, 1);
+    for (index_t r = 0; r < rows; ++r)
+      for (index_t k = 2 * r * pairs_; k < (2 * r + 1) * pairs_; ++k) {
+        const double c = static_cast<double>(rows_[k]), s = static_cast<double>(rows_[k + pairs_]), length = std::hypot(c, s);
+        made.rows_[k] = static_cast<S>(c / length / length), made.rows_[k + pairs_] = static_cast<S>(s / length / length);
+      }
     return made;
   }
-  /// False for a token without a position, whose row the factor does not multiply; and for one that the table leaves as it is.
-  bool turns(index_t b, index_t t) const noexcept { return row(b, t)[0] != S(1) || row(b, t)[pairs_] != S(0); }
 
  private:
   static constexpr std::string_view who_ = "rotary_table";
 
-  rotary_table(std::string_view who, index_t batch, index_t time, index_t pairs, double factor)
-      : batch_(batch), time_(time), pairs_(pairs), factor_(factor) {
+  rotary_table(std::string_view who, index_t batch, index_t time, index_t heads, index_t pairs, double factor, bool grows)
+      : batch_(batch), time_(time), heads_(heads), pairs_(pairs), factor_(factor), grows_(grows) {
     require(std::isfinite(factor) && factor != 0, who, "the attention factor must be finite and not zero", factor);
-    const index_t count = checked_product(who, std::array{std::max<index_t>(batch, 1), time, 2 * pairs}, sizeof(S));
+    const index_t count =
+        checked_product(who, std::array{std::max<index_t>(batch, 1), time, std::max<index_t>(heads, 1), 2 * pairs}, sizeof(S));
     constexpr auto line = std::align_val_t(64);  // whole vectors never cross a cache line
     rows_ = std::shared_ptr<S[]>(static_cast<S*>(::operator new[](static_cast<std::size_t>(count) * sizeof(S), line)),
                                  [](S* memory) { ::operator delete[](memory, line); });
+  }
+  rotary_table(std::string_view who, index_t batch, index_t time, const rotary_spectrum& spectrum, double factor, index_t axes)
+      : rotary_table(who, batch, time, spectrum.frequencies.heads(), spectrum.frequencies.count(), spectrum.attention_factor * factor,
+                     !spectrum.growth.empty()) {
+    require(axes == 1 || axes == spectrum.frequencies.axes(), who, "the positions must have as many axes as the encoder",
+            spectrum.frequencies.axes(), axes);
+  }
+  index_t size() const noexcept { return std::max<index_t>(batch_, 1) * time_ * std::max<index_t>(heads_, 1) * 2 * pairs_; }
+
+  /// point_at(call, b, t): where the call finds the positions of the tokens from (b, t) on.
+  template <class At>
+  void fill_rows(const rotary_spectrum& spectrum, const At& at, operand role, const executor& run, const auto& point_at) {
+    const frequencies& speeds = spectrum.frequencies;
+    const index_t rows = std::max<index_t>(batch_, 1) * time_, heads = std::max<index_t>(heads_, 1), width = 2 * pairs_;
+    std::vector<double> growth = spectrum.growth;
+    if (role == operand::key)
+      for (double& one : growth) one = -one;
+    const double cost = detail::nanoseconds_per_angle * static_cast<double>(rows * heads) * static_cast<double>(pairs_);
+    run.split(rows, run.parts(rows, cost), [&](index_t, index_t from, index_t to) {
+      detail::for_each_block(from, to, time_, [&](index_t b, index_t batch, index_t t, index_t time) {
+        for (const index_t end = b + batch; b < end; ++b)
+          for (index_t h = 0; h < heads; ++h) {
+            S* first = rows_.get() + ((b * time_ + t) * heads + h) * width;
+            const index_t words = h * speeds.axes() * pairs_;
+            kernels::phase_call<S> call{.high = speeds.high() + words,
+                                        .low = speeds.low() + words,
+                                        .pairs = pairs_,
+                                        .ids = nullptr,
+                                        .first = 0,
+                                        .rows = time,
+                                        .cosine = first,
+                                        .sine = first + pairs_,
+                                        .row = heads * width,
+                                        .interleaved = false,
+                                        .scale = factor_,
+                                        .absent_cosine = S(1),
+                                        .axes = speeds.axes(),
+                                        .axis = at.axis_stride(),
+                                        .whole = speeds.whole() + words,
+                                        .growth = growth.empty() ? nullptr : growth.data(),
+                                        .centre = spectrum.centre};
+            point_at(call, b, t);
+            kernels::phase<S>(call);
+          }
+      });
+    });
+  }
+  static void require_range(std::string_view who, const rotary_spectrum& spectrum, const coordinates& at) {
+    const frequencies& speeds = spectrum.frequencies;
+    for (index_t axis = 0; axis < speeds.axes(); ++axis) {
+      double farthest = 0, fastest = 0;
+      for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
+        for (index_t t = 0; t < at.time(); ++t) farthest = std::fmax(farthest, std::abs(at(b, t, at.axes() == 1 ? 0 : axis)));
+      for (index_t h = 0; h < std::max<index_t>(speeds.heads(), 1); ++h)
+        for (index_t k = 0; k < speeds.count(); ++k)
+          fastest = std::fmax(fastest, std::abs(speeds.radians((h * speeds.axes() + axis) * speeds.count() + k)));
+      require(farthest * fastest < 0x1p31 * two_pi.high, who, "coordinate times frequency must stay below 2^31 turns", farthest,
+              fastest / two_pi.high);
+    }
+  }
+  template <class At>
+  static void require_growth(std::string_view who, const rotary_spectrum& spectrum, const At& at) {
+    double steepest = 0;
+    for (const double one : spectrum.growth) steepest = std::fmax(steepest, std::abs(one));
+    for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
+      for (index_t t = 0; t < at.time(); ++t) {
+        const auto place = at(b, t);
+        if constexpr (std::same_as<At, positions>)
+          if (place == no_position) continue;
+        constexpr double limit = sizeof(S) == 4 ? 120 : 1000;
+        require(!(std::abs(static_cast<double>(place) - spectrum.centre) * steepest > limit), who,
+                "positions must not be so far from the centre that scales overflow", place);
+      }
   }
 
   static rotary_table check_caches(index_t batch, index_t time, index_t dim, const auto& cosines, const auto& sines, double factor) {
@@ -122,11 +210,11 @@ class rotary_table {
     require(cosines.extents() == sines.extents(), who_, "the caches must have one shape", cosines.extents(), sines.extents());
     const index_t width = cosines.extents().back();
     require(width == dim / 2 || width == dim, who_, "caches must be dim / 2 or dim wide", dim, width);
-    return rotary_table(who_, batch, time, dim / 2, factor);
+    return rotary_table(who_, batch, time, 0, dim / 2, factor, false);
   }
   /// row_of(cache, b, t): where the row of a token begins, or null for one that does not turn.
   void fill(pairing layout, const auto& cosines, const auto& sines, auto&& row_of) {
-    const bool repeated = cosines.extents().back() == 2 * pairs_, halves = layout == pairing::halves;
+    const bool repeated = cosines.extents().back() == 2 * pairs_, halves = layout != pairing::interleaved;
     S* out = rows_.get();
     for (index_t b = 0; b < std::max<index_t>(batch_, 1); ++b)
       for (index_t t = 0; t < time_; ++t)
@@ -147,8 +235,9 @@ class rotary_table {
   }
 
   std::shared_ptr<S[]> rows_;
-  index_t batch_, time_, pairs_;
+  index_t batch_, time_, heads_, pairs_;
   double factor_;
+  bool grows_;
 };
 
 /// The tables of queries and keys, one and the same where their positions are.
