@@ -26,6 +26,15 @@ static_assert(!gives_ids<Eigen::Tensor<float, 1>> && !gives_ids<Eigen::Tensor<do
 static_assert(!gives_ids<Eigen::Tensor<int, 3>> && !gives_ids<Eigen::Tensor<int, 0>>, "ids are [time] or [batch, time]");
 
 template <class T>
+concept gives_axes = requires(const T& given) { positions::multi_axis(given); };
+template <class T>
+concept gives_flat_axes = requires(const T& given) { positions::multi_axis(given, index_t{3}, index_t{2}); };
+static_assert(gives_axes<Eigen::Tensor<int, 2>> && gives_axes<Eigen::Tensor<std::int64_t, 3, Eigen::RowMajor>> &&
+              gives_axes<tensor_view<const int, 3>> && gives_flat_axes<std::vector<int>> && gives_flat_axes<std::array<std::int64_t, 6>>);
+static_assert(!gives_axes<Eigen::Tensor<int, 1>> && !gives_axes<Eigen::Tensor<int, 4>>, "[axis, time] or [axis, batch, time]");
+static_assert(!gives_axes<Eigen::Tensor<float, 3>> && !gives_axes<std::vector<int>>, "fractional or without a number of axes");
+
+template <class T>
 concept masks = requires(const T& mask) { positions::from_padding_mask(mask); };
 template <class T>
 concept masks_in_rows = requires(const T& mask) { positions::from_padding_mask(mask, index_t{2}); };

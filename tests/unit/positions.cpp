@@ -19,14 +19,14 @@ using rows = std::vector<std::vector<position>>;
 
 constexpr position none = no_position, limit = position{1} << 62;
 
-/// All there is, row after row; one row where all share it. Asks both ways.
-rows all(const positions& at) {
+/// All there is on an axis, row after row; one row where all share it. Asks both ways.
+rows all(const positions& at, index_t axis = 0) {
   rows out;
   for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b) {
     std::vector<position> row;
     for (index_t t = 0; t < at.time(); ++t) {
-      CHECK(at(b, t) == at.row(b)[t]);
-      row.push_back(at(b, t));
+      CHECK(at(b, t, axis) == at.row(b, axis)[t]);
+      row.push_back(at(b, t, axis));
     }
     out.push_back(row);
   }
@@ -154,6 +154,103 @@ TEST_CASE("borrowed ids stay where they are", "[positions]") {
                     "[positions] the size in bytes must fit in 63 bits but got [4611686018427387904, 2]");
 }
 
+// ---- several axes --------------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a token may stand on several axes", "[positions]") {
+  const auto shared = positions::multi_axis(std::array{0, 0, 1, 1, 0, 1, 0, 1, 7, 7, 8, -8}, 3);
+  CHECK(shared.axes() == 3);
+  CHECK(shared.batch() == 0);
+  CHECK(shared.time() == 4);
+  CHECK(all(shared, 0) == rows{{0, 0, 1, 1}});
+  CHECK(all(shared, 1) == rows{{0, 1, 0, 1}});
+  CHECK(all(shared, 2) == rows{{7, 7, 8, -8}});
+  CHECK(shared(5, 3, 2) == -8);
+
+  const auto own = positions::multi_axis(std::vector<std::int32_t>{0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15}, 2, 2);
+  CHECK(own.axes() == 2);
+  CHECK(own.batch() == 2);
+  CHECK(own.time() == 3);
+  CHECK(all(own, 0) == rows{{0, 1, 2}, {3, 4, 5}});
+  CHECK(all(own, 1) == rows{{10, 11, 12}, {13, 14, 15}});
+  CHECK(all(own) == all(own, 0));
+
+  CHECK(positions::range(3).axes() == 1);
+  CHECK(positions::multi_axis(std::array{4, 5, 6, 7}, 1, 2) == positions::ids(std::array{4, 5, 6, 7}, 2));
+  CHECK(positions::multi_axis(std::array{1, 2, 3, 4, 5, 6, 7, 8}, 8)(0, 0, 7) == 8);
+  CHECK(positions::multi_axis(std::vector<int>{}, 2, 3).time() == 0);
+}
+
+TEMPLATE_TEST_CASE("several axes from a tensor of integers", "[positions]", std::int32_t, std::int64_t, std::uint8_t) {
+  Eigen::Tensor<TestType, 3, Eigen::RowMajor> by_rows(3, 2, 2);
+  Eigen::Tensor<TestType, 3> by_columns(2, 2, 3);
+  for (int n = 0; n < 12; ++n) by_rows.data()[n] = by_columns.data()[n] = static_cast<TestType>(10 * n);
+  for (const auto& at : {positions::multi_axis(by_rows), positions::multi_axis(by_columns)}) {
+    CHECK(at.batch() == 2);
+    CHECK(all(at, 0) == rows{{0, 10}, {20, 30}});
+    CHECK(all(at, 1) == rows{{40, 50}, {60, 70}});
+    CHECK(all(at, 2) == rows{{80, 90}, {100, 110}});
+  }
+  const auto strided = positions::multi_axis(tensor_view<TestType, 3>(by_rows.data(), {2, 3, 2}, {1, 4, 2}));
+  CHECK(all(strided, 1) == rows{{10, 30}, {50, 70}, {90, 110}});
+
+  Eigen::Tensor<TestType, 2, Eigen::RowMajor> shared(2, 3);
+  shared.setValues({{0, 0, 1}, {5, 6, 5}});
+  const auto at = positions::multi_axis(shared);
+  CHECK(at.batch() == 0);
+  CHECK(all(at, 0) == rows{{0, 0, 1}});
+  CHECK(all(at, 1) == rows{{5, 6, 5}});
+}
+
+TEST_CASE("all ids of a token are one stride apart", "[positions]") {
+  const auto own = positions::multi_axis(std::array{0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15}, 2, 2);
+  for (const auto& at : {own, own.slice(1, 2), own.slice(2, 1)})
+    for (index_t b = 0; b < 2; ++b)
+      for (index_t t = 0; t < at.time(); ++t)
+        for (index_t axis = 0; axis < 2; ++axis) CHECK(at.row(b).ids[axis * at.axis_stride() + t] == at(b, t, axis));
+  CHECK(own.axis_stride() == 6);
+  CHECK(positions::range(3).axis_stride() == 0);
+  CHECK(positions::ids(std::array{1, 2, 3}).axis_stride() == 0);
+}
+
+TEST_CASE("a token has a position on all axes or on none", "[positions]") {
+  CHECK(all(positions::multi_axis(std::vector<position>{none, 0, none, 1}, 2), 1) == rows{{none, 1}});
+  const std::string text = "[positions] a token must have a position on all axes or on none but got no_position and ";
+  CHECK_THROWS_WITH(positions::multi_axis(std::vector<position>{none, 0, 3, 1}, 2), text + "3");
+  CHECK_THROWS_WITH(positions::multi_axis(std::vector<position>{0, 7, 3, none}, 2), text + "7");
+  CHECK_THROWS_WITH(positions::multi_axis(std::vector<position>{0, 1, 0, 1, -5, 1, 0, none, 0, 1, 0, 1}, 3, 2), text + "1");
+}
+
+TEST_CASE("there are one to eight axes, which divide the ids", "[positions]") {
+  const std::string count = "[positions] there must be 1 to 8 axes but got ";
+  CHECK_THROWS_WITH(positions::multi_axis(std::array{1, 2, 3}, 0), count + "0");
+  CHECK_THROWS_WITH(positions::multi_axis(std::array{1, 2, 3}, -1), count + "-1");
+  CHECK_THROWS_WITH(positions::multi_axis(std::vector<int>(9), 9), count + "9");
+  CHECK_THROWS_WITH(positions::multi_axis(Eigen::Tensor<int, 2, Eigen::RowMajor>(9, 1)), count + "9");
+  CHECK_THROWS_WITH(positions::multi_axis(Eigen::Tensor<int, 3, Eigen::RowMajor>(0, 2, 2)), count + "0");
+  const std::string divide = "[positions] axes and batch must divide the number of values but got ";
+  CHECK_THROWS_WITH(positions::multi_axis(std::array{1, 2, 3}, 2), divide + "2 and 0 and 3");
+  CHECK_THROWS_WITH(positions::multi_axis(std::array{1, 2, 3, 4}, 2, 3), divide + "2 and 3 and 4");
+  CHECK_THROWS_WITH(positions::multi_axis(std::array{1, 2, 3, 4}, 2, limit), divide + "2 and 4611686018427387904 and 4");
+  CHECK_THROWS_WITH(positions::multi_axis(std::array{1, 2}, 1, -2), "[positions] batch must not be negative but got -2");
+  CHECK_THROWS_WITH(positions::multi_axis(std::array{position{0}, limit + 1}, 2), out_of_range + "4611686018427387905");
+}
+
+TEST_CASE("the last position is the largest of all", "[positions]") {
+  CHECK(positions::range(4, 10).last() == 13);
+  CHECK(positions::range(std::numeric_limits<index_t>::max(), -limit).last() == limit - 2);  // without counting there
+  CHECK(positions::range(0, 10).last() == none);
+  CHECK(positions::offsets(std::array{4, 100, -3}, 5).last() == 104);
+  CHECK(positions::ids(std::array{9, -3, 5}).last() == 9);
+  CHECK(positions::ids(std::array{-9, -3}).last() == -3);
+  CHECK(positions::ids(std::vector<position>{none, -7, none}).last() == -7);
+  CHECK(positions::ids(std::vector<position>{none, none}).last() == none);
+  CHECK(positions::ids(std::array{1, 2, 3, 4, 8, 6}, 2).last() == 8);
+  CHECK(positions::multi_axis(std::array{1, 2, 3, 4, 5, 9, 6, 7}, 2, 2).last() == 9);
+  CHECK(positions::multi_axis(std::array{1, 2, 3, 4, 5, 9, 6, 7}, 2, 2).slice(0, 1).last() == 6);
+  CHECK(positions::range(4, 10).slice(0, 2).last() == 11);
+  CHECK(positions::multi_axis(std::vector<int>{}, 2).last() == none);
+}
+
 // ---- padding and packing -------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a padding mask numbers the real tokens", "[positions]") {
@@ -213,6 +310,9 @@ TEST_CASE("an empty batch has a time, and fits an empty tensor", "[positions]") 
     CHECK_NOTHROW(require_match("x", at, 0, 3));
     CHECK(at(7, 2) == at(0, 2));  // no memory of rows that are not there
   }
+  const auto at = positions::multi_axis(Eigen::Tensor<int, 3, Eigen::RowMajor>(2, 0, 3));
+  CHECK_NOTHROW(require_match("x", at, 0, 3, 2));
+  CHECK(at(7, 2, 1) == at(0, 2, 1));
 }
 
 // ---- slices --------------------------------------------------------------------------------------------------------------------------
@@ -228,6 +328,9 @@ TEST_CASE("a slice is part of every row", "[positions]") {
   CHECK(all(positions::ids(std::array{5, 6, 7}).slice(2, 1)) == rows{{7}});
   CHECK(own.slice(1, 2).batch() == 2);
   CHECK(own.slice(1, 2).row(1).ids == own.row(1).ids + 1);
+  const auto axes = positions::multi_axis(std::array{0, 1, 2, 3, 10, 11, 12, 13, 4, 5, 6, 7, 14, 15, 16, 17}, 2, 2).slice(1, 3).slice(1, 2);
+  CHECK(all(axes, 0) == rows{{2, 3}, {12, 13}});
+  CHECK(all(axes, 1) == rows{{6, 7}, {16, 17}});
 }
 
 TEST_CASE("a slice lies within time", "[positions]") {
@@ -262,6 +365,17 @@ TEST_CASE("positions differ in any position, in time and in batch", "[positions]
   CHECK_FALSE(range == positions::ids(std::array{4, 5, 6}, 1));
   CHECK_FALSE(positions::offsets(std::array{0, 7}, 2) == positions::ids(std::array{0, 1, 7, 9}, 2));
   CHECK_FALSE(positions::offsets(std::array{0, 7}, 3).slice(0, 2) == positions::offsets(std::array{0, 7}, 3).slice(1, 2));
+}
+
+TEST_CASE("positions on several axes are equal on all of them", "[positions]") {
+  const std::array first{1, 2, 3, 4}, other{1, 2, 3, 5};
+  const auto at = positions::multi_axis(first, 2);
+  CHECK(at == positions::multi_axis(first, 2));
+  CHECK(at == positions::multi_axis(std::array{9, 1, 2, 9, 3, 4}, 2).slice(1, 2));
+  CHECK_FALSE(at == positions::multi_axis(other, 2));
+  CHECK_FALSE(at == positions::multi_axis(first, 2, 1));
+  CHECK_FALSE(positions::multi_axis(std::array{1, 2, 1, 2}, 2) == positions::ids(std::array{1, 2}));
+  CHECK_FALSE(positions::multi_axis(std::array{1, 1}, 2) == positions::multi_axis(std::array{1, 1}, 1));
 }
 
 TEST_CASE("borrowed positions in one memory may still differ", "[positions]") {
@@ -304,4 +418,11 @@ TEST_CASE("positions must match the tensor they are for", "[positions]") {
   CHECK_THROWS_WITH(require_match("x", positions::offsets(std::array{0, 1}, 3), 3, 3),
                     "[x] batch must match the positions but got 3 and 2");
   CHECK_THROWS_WITH(require_match("x", positions::offsets(std::array{0}, 3), 3, 3), "[x] batch must match the positions but got 3 and 1");
+
+  const auto two = positions::multi_axis(std::array{1, 2, 3, 4}, 2);
+  CHECK_NOTHROW(require_match("x", two, 7, 2, 2));
+  const std::string axes = "[x] the positions must have as many axes as the encoder but got ";
+  CHECK_THROWS_WITH(require_match("x", two, 7, 2), axes + "1 and 2");
+  CHECK_THROWS_WITH(require_match("x", two, 7, 2, 3), axes + "3 and 2");
+  CHECK_THROWS_WITH(require_match("x", positions::range(2), 7, 2, 2), axes + "2 and 1");
 }
