@@ -9,7 +9,7 @@ int main() {
   const posenc::tensor_view<float, 4> q(q_memory.data(), {1, 2, 8, 64}), k(k_memory.data(), {1, 2, 2, 64});
   const auto queries = heads(q, posenc::axis_order::time_head), keys = heads(k, posenc::axis_order::time_head);
 
-  const posenc::rope<float> rope({.pairing = posenc::pairing::halves, .dim = 64, .base = 500000});
+  const posenc::rope<float> rope({.pairing = posenc::pairing::halves, .dim = 64}, {.base = 500000});
   const auto at = posenc::positions::range(2, 1000);
   const auto tables = prepare(rope, {.queries = at, .keys = at});  // once per forward pass, for all layers
   encode_queries_keys(rope, queries, keys, tables);                // in place

@@ -88,6 +88,12 @@ class frequencies {
   double radians(index_t n) const noexcept {
     return ((to_double_double((*this)[n]) + double_double{static_cast<double>(whole_turns(n)), 0}) * two_pi).high;
   }
+  /// Whether pair k is turned by no position, on any axis, in any head.
+  bool stands_still(index_t k) const noexcept {
+    for (index_t n = k; n < static_cast<index_t>(whole_.size()); n += count_)
+      if (!((*this)[n] == turns{0, 0}) || whole_turns(n) != 0) return false;
+    return true;
+  }
   /// Positions per full turn; infinite for a frequency of zero.
   double wavelength(index_t n) const noexcept {
     const double speed = std::abs(radians(n));

@@ -31,7 +31,8 @@ struct rotation {
 
 struct golden_case {
   std::string folder;
-  rope_options options;
+  rotary_descriptor descriptor;
+  double base;
   axis_order order;         ///< of its arrays of rank 4
   std::string ids;          ///< the array of positions, if there is one
   position first = 0;       ///< else they count from here
@@ -42,54 +43,63 @@ struct golden_case {
 const std::vector<golden_case> cases{
     {"rope_apply/half_basic/",
      {.pairing = pairing::halves, .dim = 64},
+     10000,
      axis_order::head_time,
      "position_ids",
      0,
      {{"q", "q_out", 9.98e-7}, {"k", "k_out", 7.41e-7}, {"grad_q_out", "grad_q", 8.29e-7, true}, {"grad_k_out", "grad_k", 8.09e-7, true}}},
     {"rope_apply/half_long_positions/",
      {.pairing = pairing::halves, .dim = 64},
+     10000,
      axis_order::head_time,
      "position_ids",
      0,
      {{"q", "q_out", 5.20e-2}, {"k", "k_out", 3.61e-2}, {"grad_q_out", "grad_q", 2.63e-2, true}, {"grad_k_out", "grad_k", 3.79e-2, true}}},
     {"rope_apply/half_offset_gqa/",
-     {.pairing = pairing::halves, .dim = 128, .base = 500000},
+     {.pairing = pairing::halves, .dim = 128},
+     500000,
      axis_order::head_time,
      "position_ids",
      0,
      {{"q", "q_out", 1.94e-4}, {"k", "k_out", 1.61e-4}, {"grad_q_out", "grad_q", 1.18e-4, true}, {"grad_k_out", "grad_k", 1.24e-4, true}}},
     {"rope_apply/half_position_ids/",
      {.pairing = pairing::halves, .dim = 32},
+     10000,
      axis_order::head_time,
      "position_ids",
      0,
      {{"q", "q_out", 1.16e-4}, {"k", "k_out", 9.52e-5}, {"grad_q_out", "grad_q", 1.88e-4, true}, {"grad_k_out", "grad_k", 2.16e-4, true}}},
     {"rope_apply/interleaved_meta/",
-     {.pairing = pairing::interleaved, .dim = 64, .base = 500000},
+     {.pairing = pairing::interleaved, .dim = 64},
+     500000,
      axis_order::time_head,
      "",
      0,
      {{"q", "q_out", 1.90e-6}, {"k", "k_out", 3.39e-6}, {"grad_q_out", "grad_q", 1.47e-6, true}}},
     {"rope_apply/interleaved_meta_offset/",
      {.pairing = pairing::interleaved, .dim = 128},
+     10000,
      axis_order::time_head,
      "",
      300,
      {{"q", "q_out", 4.23e-5}, {"k", "k_out", 4.82e-5}, {"grad_q_out", "grad_q", 4.63e-5, true}}},
     {"rope_apply/interleaved_torchtune_packed/",
      {.pairing = pairing::interleaved, .dim = 32},
+     10000,
      axis_order::time_head,
      "input_pos",
      0,
      {{"x", "x_out", 3.25e-7}}},
     {"rope_apply/partial_gptj/",
      {.pairing = pairing::interleaved, .dim = 32},
+     10000,
      axis_order::time_head,
      "position_ids",
      0,
      {{"x", "x_out", 5.39e-7}}},
     {"rope_apply/partial_neox_quarter/",
      {.pairing = pairing::halves, .dim = 16},
+     10000,
      axis_order::head_time,
      "position_ids",
      0,
@@ -117,7 +127,7 @@ double rotation_bound(const npy<S>& x) {
 
 TEMPLATE_TEST_CASE("rotations and their gradients are the truth", "[golden][rope_apply][rope]", float, double) {
   for (const auto& c : cases) {
-    const rope<TestType> encoder(c.options);
+    const rope<TestType> encoder(c.descriptor, {.base = c.base});
     const auto table = encoder.prepare(positions_of(c));
     for (const auto& r : c.rotations) {
       INFO(c.folder << r.out);
@@ -132,7 +142,7 @@ TEMPLATE_TEST_CASE("rotations and their gradients are the truth", "[golden][rope
 
 TEMPLATE_TEST_CASE("every form of rotate writes the same bits", "[golden][rope_apply][rope]", float, double) {
   for (const auto& c : cases) {
-    const rope<TestType> encoder(c.options);
+    const rope<TestType> encoder(c.descriptor, {.base = c.base});
     const auto at = positions_of(c);
     const auto table = encoder.prepare(at);
     for (const auto& r : c.rotations) {
@@ -175,7 +185,7 @@ TEMPLATE_TEST_CASE("every form of rotate writes the same bits", "[golden][rope_a
 
 TEMPLATE_TEST_CASE("inverse undoes rotate, and neither touches channels beyond dim", "[golden][rope_apply][rope]", float, double) {
   for (const auto& c : cases) {
-    const rope<TestType> encoder(c.options);
+    const rope<TestType> encoder(c.descriptor, {.base = c.base});
     const auto table = encoder.prepare(positions_of(c));
     for (const auto& r : c.rotations) {
       INFO(c.folder << r.in);
@@ -186,7 +196,7 @@ TEMPLATE_TEST_CASE("inverse undoes rotate, and neither touches channels beyond d
       encoder.inverse(heads(row_major<4>(back), c.order), table);
       // On the way back errors grow by up to sqrt(2), and values are up to that larger than x.
       CHECK(absolute(back, x) <= 3 * rotation_bound(x));
-      const auto dim = static_cast<std::size_t>(index_t{c.options.dim}), channels = static_cast<std::size_t>(x.shape[3]);
+      const auto dim = static_cast<std::size_t>(index_t{c.descriptor.dim}), channels = static_cast<std::size_t>(x.shape[3]);
       bool kept = true;
       for (std::size_t n = 0; n < x.values.size(); ++n)
         if (n % channels >= dim) kept = kept && y.values[n] == x.values[n] && back.values[n] == x.values[n];
@@ -200,7 +210,7 @@ TEMPLATE_TEST_CASE("queries and keys with fewer heads turn together", "[golden][
     if (c.rotations.size() != 4) continue;
     INFO(c.folder);
     const auto at = positions_of(c);
-    const rope<TestType> encoder(c.options);
+    const rope<TestType> encoder(c.descriptor, {.base = c.base});
     const auto state = prepare(encoder, {.queries = at, .keys = at});
     std::vector<npy<TestType>> x;
     for (const auto& r : c.rotations) x.push_back(converted<TestType>(load<float>(c.folder + r.in)));
@@ -247,7 +257,7 @@ npy<T> without_repetition(const npy<T>& cache, index_t pairs) {
 TEMPLATE_TEST_CASE("rope's tables are the truth at each case's positions", "[golden][rope_apply][rope]", float, double) {
   for (const auto& g : caches) {
     INFO(g.folder);
-    const auto table = rope<TestType>(g.of().options).prepare(positions_of(g.of()));
+    const auto table = rope<TestType>(g.of().descriptor, {.base = g.of().base}).prepare(positions_of(g.of()));
     const auto check = [&](const npy<TestType>& part, const std::string& name, double reference_error) {
       INFO(name);
       const auto truth = without_repetition(load<double>(g.folder + name + "_f64"), table.pairs());
@@ -266,12 +276,12 @@ TEST_CASE("from_caches makes a system's own bits", "[golden][rope_apply][rope]")
     const auto& c = g.of();
     const auto cosines = load<float>(g.folder + g.cosines), sines = load<float>(g.folder + g.sines);
     const auto table = cosines.shape.size() == 3
-                           ? rotary_table<float>::from_caches(c.options.dim, c.options.pairing, view<3>(cosines), view<3>(sines))
-                           : rotary_table<float>::from_caches(c.options.dim, c.options.pairing, view<2>(cosines), view<2>(sines));
+                           ? rotary_table<float>::from_caches(c.descriptor.dim, c.descriptor.pairing, view<3>(cosines), view<3>(sines))
+                           : rotary_table<float>::from_caches(c.descriptor.dim, c.descriptor.pairing, view<2>(cosines), view<2>(sines));
     for (const auto& r : c.rotations) {
       INFO(c.folder << r.out);
       auto y = load<float>(c.folder + r.in);
-      turn(rope<float>(c.options), table, r.is_gradient, heads(row_major<4>(y), c.order));
+      turn(rope<float>(c.descriptor, {.base = c.base}), table, r.is_gradient, heads(row_major<4>(y), c.order));
       CHECK(absolute(y, load<float>(c.folder + r.out)) <= 0);
     }
   }

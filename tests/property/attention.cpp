@@ -20,7 +20,7 @@ using tokens = attention_block::tokens;
 constexpr index_t length = 7, width = 12;
 constexpr std::array<index_t, length> shuffled{3, 0, 6, 1, 5, 2, 4};
 
-const rope<double> rotary({.pairing = pairing::halves, .dim = 4, .base = 100});
+const rope<double> rotary({.pairing = pairing::halves, .dim = 4}, {.base = 100});
 const alibi<double> linear({.heads = 3, .form = alibi_form::symmetric});
 const sinusoidal<double> absolute({.dim = width, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
 

@@ -3,7 +3,7 @@
 #include <posenc/rope.hpp>
 
 #ifndef POSENC_ACCEPT
-const posenc::rope_options options{.pairing = posenc::pairing::halves};
+const posenc::rotary_descriptor descriptor{.pairing = posenc::pairing::halves};
 #else
-const posenc::rope_options options{.pairing = posenc::pairing::halves, .dim = 64};
+const posenc::rotary_descriptor descriptor{.pairing = posenc::pairing::halves, .dim = 64};
 #endif

@@ -1,4 +1,4 @@
-// expect: ::pairing | to 'const posenc::rope_options'
+// expect: ::pairing | to 'const posenc::rotary_descriptor'
 // SPDX-License-Identifier: MIT
 // Checkpoints do not record it, so it has no default.
 #include <posenc/rope.hpp>

@@ -14,7 +14,7 @@ static_assert(!std::default_initializable<required<int>> && std::convertible_to<
 static_assert(!std::convertible_to<int, required<pairing>> && !std::convertible_to<alibi_form, required<pairing>>);
 static_assert(std::is_trivially_copyable_v<required<index_t>>);
 
-static_assert(!std::default_initializable<rope_options> && !std::default_initializable<sinusoidal_options> &&
+static_assert(!std::default_initializable<rotary_descriptor> && !std::default_initializable<sinusoidal_options> &&
               !std::default_initializable<alibi_options> && !std::default_initializable<head_split> &&
               !std::default_initializable<attention_inputs<float>> && !std::default_initializable<attention_positions>);
 
@@ -24,7 +24,7 @@ template <class O>
 concept rope_without_dim = requires { O{.pairing = pairing::halves}; };
 template <class O>
 concept rope_with_both = requires { O{.pairing = pairing::halves, .dim = 64}; };
-static_assert(rope_with_both<rope_options> && !rope_without_pairing<rope_options> && !rope_without_dim<rope_options>);
+static_assert(rope_with_both<rotary_descriptor> && !rope_without_pairing<rotary_descriptor> && !rope_without_dim<rotary_descriptor>);
 
 template <class O>
 concept sinusoidal_without_order = requires { O{.dim = 64, .exponent_rule = exponent_rule::vaswani}; };
@@ -56,7 +56,7 @@ concept queries_and_keys = requires { P{.queries = positions::range(3), .keys = 
 static_assert(queries_and_keys<attention_positions> && !queries_alone<attention_positions>);
 
 // Encoders are made from options by name only.
-static_assert(std::constructible_from<rope<float>, rope_options> && !std::convertible_to<rope_options, rope<float>>);
+static_assert(std::constructible_from<rope<float>, rotary_descriptor> && !std::convertible_to<rotary_descriptor, rope<float>>);
 static_assert(!std::default_initializable<rope<float>> && !std::default_initializable<sinusoidal<float>> &&
               !std::default_initializable<alibi<float>>);
 

@@ -225,7 +225,7 @@ TEST_CASE("compositions are equal when their parts are", "[combine]") {
   const compose a(turning(), slanting());
   auto b = a;
   CHECK(a == b);
-  b = compose(rope<double>({.pairing = pairing::halves, .dim = 4, .base = 500000}), slanting());
+  b = compose(rope<double>({.pairing = pairing::halves, .dim = 4}, {.base = 500000}), slanting());
   CHECK_FALSE(a == b);
   CHECK(std::string_view(a.name()) == "compose");
 }

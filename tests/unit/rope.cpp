@@ -85,7 +85,7 @@ TEMPLATE_TEST_CASE("rope multiplies each token by its rotation matrix", "[rope]"
     for (const auto [channels, dim, offset] : shapes)
       for (const double base : {10000.0, 500000.0}) {
         INFO((pairs == pairing::halves ? "halves" : "interleaved") << ", " << dim << " of " << channels << " channels from " << offset);
-        const rope<TestType> encoder({.pairing = pairs, .dim = dim, .offset = offset, .base = base});
+        const rope<TestType> encoder({.pairing = pairs, .dim = dim, .offset = offset}, {.base = base});
         const reference::rotary rule{
             .interleaved = pairs == pairing::interleaved, .channels = channels, .dim = dim, .offset = offset, .base = base};
         auto q = random_tensor<tensor4<TestType>>(1, 2, 4, 3, channels);
@@ -109,8 +109,8 @@ TEST_CASE("rope has the values of its paper", "[rope]") {
   encoder.rotate(heads(q, time_head), positions::range(1, 11));
   CHECK(std::abs(q(0, 0, 0, 0) - 0.0044256979880507857) < 3e-16);
   CHECK(std::abs(q(0, 0, 0, 1) + 0.99999020655070345) < 3e-16);
-  CHECK(encoder.inspect().radians(0) == 1.0);
-  CHECK(rope<float>({.pairing = pairing::halves, .dim = 8}).inspect().radians(2) == 0.01);
+  CHECK(encoder.inspect().frequencies.radians(0) == 1.0);
+  CHECK(rope<float>({.pairing = pairing::halves, .dim = 8}).inspect().frequencies.radians(2) == 0.01);
 }
 
 TEMPLATE_TEST_CASE("rope has the same bits in every layout", "[rope]", float, double) {
@@ -316,7 +316,7 @@ TEMPLATE_TEST_CASE("rope: shift moves keys to other positions", "[rope]", float,
 
 TEST_CASE("rope: angles add exactly, so that a shift loses nothing but roundings", "[rope]") {
   const rope<float> encoder({.pairing = pairing::halves, .dim = 128});
-  const frequencies& speeds = encoder.inspect();
+  const frequencies& speeds = encoder.inspect().frequencies;
   for (index_t k = 0; k < speeds.count(); ++k)
     for (const position p : {0, 1, -77, 131'071, 2'000'000'000})
       for (const position d : {-5, 1, 1'000'000})
@@ -377,36 +377,43 @@ TEST_CASE("rope does nothing to empty tensors", "[rope]") {
 }
 
 TEST_CASE("rope: encoders are equal where their options are", "[rope]") {
-  const rope_options options{.pairing = pairing::halves, .dim = 8};
+  const rotary_descriptor halves{.pairing = pairing::halves, .dim = 8};
   const auto with = [&](auto&& change) {
-    auto other = options;
+    auto other = halves;
     change(other);
     return rope<float>(other);
   };
-  CHECK(rope<float>(options) == with([](auto&) {}));
-  CHECK(rope<float>(options) != with([](auto& o) { o.pairing = pairing::interleaved; }));
-  CHECK(rope<float>(options) != with([](auto& o) { o.dim = 6; }));
-  CHECK(rope<float>(options) != with([](auto& o) { o.offset = 1; }));
-  CHECK(rope<float>(options) != with([](auto& o) { o.base = 500000; }));
-  CHECK(rope<float>(options) != with([](auto& o) { o.attention_factor = 1.1; }));
-  CHECK(rope<float>(options).options() == options);
-  CHECK(rope<float>(options).inspect() == frequencies::plain("rope", 8, 10000));
+  const rope<float> plain(halves);
+  CHECK(plain == with([](auto&) {}));
+  CHECK(plain != with([](auto& d) { d.pairing = pairing::interleaved; }));
+  CHECK(plain != with([](auto& d) { d.dim = 6; }));
+  CHECK(plain != with([](auto& d) { d.offset = 1; }));
+  CHECK(plain != with([](auto& d) { d.rotation = rotation::negative; }));
+  CHECK(plain != with([](auto& d) { d.head_count = 1; }));
+  CHECK(plain != with([](auto& d) { d.attention_factor = 1.1; }));
+  CHECK(plain != with([](auto& d) { d.blocks = 2; }));
+  CHECK(plain != rope<float>(halves, {.base = 500000}));
+  CHECK(plain != rope<float>(halves, {.schedule = schedule::linear{2}}));
+  CHECK(plain != plain.at_length(5));
+  CHECK(plain.descriptor() == halves);
+  CHECK(rope<float>(halves, {.base = 500000}).options() == rope_options{.base = 500000});
+  CHECK(plain.inspect() == rotary_spectrum{frequencies::plain("rope", 8, 10000)});
   CHECK(rope<float>::name() == "rope");
 }
 
 TEST_CASE("rope refuses options that make no rotation", "[rope][errors]") {
-  const auto refused = [](const std::string& text, const rope_options& options) {
-    reference::refuses("[rope] " + text, [&] { rope<float>{options}; });
+  const auto refused = [](const std::string& text, const rotary_descriptor& descriptor, const rope_options& options = {}) {
+    reference::refuses("[rope] " + text, [&] { rope<float>(descriptor, options); });
   };
   constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
   refused("dim must be positive but got 0", {.pairing = pairing::halves, .dim = 0});
   refused("dim must be positive but got -2", {.pairing = pairing::halves, .dim = -2});
   refused("dim must be even but got 7", {.pairing = pairing::halves, .dim = 7});
-  refused("offset must not be negative but got -1", {.pairing = pairing::halves, .dim = 4, .offset = -1});
-  refused("base must be positive and finite but got 0", {.pairing = pairing::halves, .dim = 4, .base = 0});
-  refused("base must be positive and finite but got -10000", {.pairing = pairing::halves, .dim = 4, .base = -10000});
-  refused("base must be positive and finite but got nan", {.pairing = pairing::halves, .dim = 4, .base = nan});
-  refused("base must be positive and finite but got inf", {.pairing = pairing::halves, .dim = 4, .base = infinity});
+  refused("offset must not be negative but got -2", {.pairing = pairing::halves, .dim = 4, .offset = -2});
+  refused("base must be positive and finite but got 0", {.pairing = pairing::halves, .dim = 4}, {.base = 0});
+  refused("base must be positive and finite but got -10000", {.pairing = pairing::halves, .dim = 4}, {.base = -10000});
+  refused("base must be positive and finite but got nan", {.pairing = pairing::halves, .dim = 4}, {.base = nan});
+  refused("base must be positive and finite but got inf", {.pairing = pairing::halves, .dim = 4}, {.base = infinity});
   refused("the attention factor must be finite and not zero but got 0", {.pairing = pairing::halves, .dim = 4, .attention_factor = 0});
   refused("the attention factor must be finite and not zero but got nan", {.pairing = pairing::halves, .dim = 4, .attention_factor = nan});
 }

@@ -175,12 +175,14 @@ class rotary {
 
  protected:
   /// \throws argument_error  unless the descriptor is valid and there is a frequency for each pair.
-  /// \param still  so many pairs at the end stand still at every position.
-  rotary(const rotary_descriptor& descriptor, rotary_spectrum spectrum, index_t still = 0)
-      : descriptor_(descriptor), spectrum_(std::move(spectrum)), still_(still) {
+  rotary(const rotary_descriptor& descriptor, rotary_spectrum spectrum) : descriptor_(descriptor), spectrum_(std::move(spectrum)) {
     detail::require_valid(name(), descriptor);
     require(spectrum_.frequencies.count() == descriptor.dim / 2, name(), "there must be a frequency for each pair of channels",
             descriptor.dim / 2, spectrum_.frequencies.count());
+    if (Encoder::learns_frequencies() || !spectrum_.growth.empty() || descriptor.pairing == pairing::interleaved_to_halves ||
+        descriptor.blocks > 1)
+      return;
+    while (still_ < descriptor.dim / 2 && spectrum_.frequencies.stands_still(descriptor.dim / 2 - 1 - still_)) ++still_;
   }
   ~rotary() = default;
   rotary(const rotary&) = default;
@@ -188,11 +190,12 @@ class rotary {
   rotary& operator=(const rotary&) = default;
   rotary& operator=(rotary&&) = default;
 
-  // What an encoder may say otherwise: whether its frequencies depend on the length, what they then are, and whether positions with one
-  // axis stand for all.
+  // What an encoder may say otherwise: whether its frequencies depend on the length, what they then are, whether positions with one axis
+  // stand for all, and whether frequencies change by training.
   static constexpr bool depends_on_length() noexcept { return false; }
   auto with_spectrum(index_t, const auto& act) const { return act(spectrum_); }
   static constexpr bool one_axis_will_do() noexcept { return false; }
+  static constexpr bool learns_frequencies() noexcept { return false; }
 
  private:
   /// forward: as `rotate` reads and writes; back: from what it wrote to what it read; within: what it wrote, in its own order.
@@ -320,7 +323,7 @@ class rotary {
 
   rotary_descriptor descriptor_;
   rotary_spectrum spectrum_;
-  index_t still_;
+  index_t still_ = 0;  // pairs at the end that no position turns ("proportional"): neither read nor written
 };
 
 }  // namespace POSENC_NAMESPACE

@@ -167,7 +167,7 @@ class rotary_table {
                                         .scale = factor_,
                                         .absent_cosine = S(1),
                                         .axes = speeds.axes(),
-                                        .axis = at.axis_stride(),
+                                        .axis = at.axes() == 1 ? 0 : at.axis_stride(),
                                         .whole = speeds.whole() + words,
                                         .growth = growth.empty() ? nullptr : growth.data(),
                                         .centre = spectrum.centre};

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cmath>
+#include <complex>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -97,10 +98,25 @@ TEMPLATE_TEST_CASE("a rotary table does not turn tokens without a position", "[r
   const auto at = positions::ids(std::array{no_position, position{3}});
   const rotary_table<TestType> table("test", frequencies::plain("test", 4, 10000), at, 1.3);
   CHECK(row(table, 0, 0) == std::vector<TestType>{1, 1, 0, 0});
-  CHECK(!table.turns(0, 0));
-  CHECK(table.turns(0, 1));
-  CHECK(rotary_table<TestType>("test", frequencies::plain("test", 4, 10000), positions::range(1), 1.3)
-            .turns(0, 0));  // at 0, the factor alone
+  CHECK(row(table, 0, 1) != row(table, 0, 0));
+}
+
+TEMPLATE_TEST_CASE("the reciprocal of a rotary table undoes it, turned back", "[rope][rotary_table]", float, double) {
+  const auto at = positions::ids(std::array{no_position, position{3}, position{0}});
+  for (const double factor : {1.3, -0.5, 1e-30, 1e30}) {
+    const rotary_table<TestType> table("test", frequencies::plain("test", 4, 10000), at, factor), undone = table.reciprocal();
+    CHECK_FALSE(table.only_turns());
+    CHECK(undone.factor() == 1 / factor);
+    CHECK(row(undone, 0, 0) == row(table, 0, 0));  // what did not turn was not multiplied either
+    for (const index_t t : {1, 2})
+      for (std::size_t k = 0; k < 2; ++k) {
+        // (c + is) (c' - is') = 1
+        const std::complex<double> there(table.row(0, t)[k], table.row(0, t)[k + 2]), back(undone.row(0, t)[k], undone.row(0, t)[k + 2]);
+        CHECK(std::abs(there * std::conj(back) - 1.0) <= 2 * std::numeric_limits<TestType>::epsilon());
+      }
+  }
+  for (const double factor : {1.0, -1.0})
+    CHECK(rotary_table<TestType>("test", frequencies::plain("test", 4, 10000), at, factor).only_turns());
 }
 
 TEMPLATE_TEST_CASE("a rotary table copies caches of either width", "[rope][rotary_table]", float, double) {
@@ -125,7 +141,7 @@ TEMPLATE_TEST_CASE("a rotary table copies caches of either width", "[rope][rotar
     CHECK(picked.batch() == 2);
     CHECK(picked.time() == 3);
     CHECK(picked.factor() == 1.5);
-    CHECK(!picked.turns(0, 2));
+    CHECK(row(picked, 0, 2) == std::vector<TestType>{1, 1, 1, 0, 0, 0});
     for (index_t b = 0; b < 2; ++b)
       for (index_t t = 0; t < 3; ++t)
         CHECK(reference::bit_difference(row(picked, b, t),
@@ -229,6 +245,6 @@ TEST_CASE("a rotary table refuses caches that do not fit", "[rope][rotary_table]
 }
 
 TEST_CASE("a rotary table refuses sizes that memory cannot have", "[rope][rotary_table][errors]") {
-  reference::refuses("[test] the size in bytes must fit in 63 bits but got [1, 1152921504606846976, 4]",
+  reference::refuses("[test] the size in bytes must fit in 63 bits but got [1, 1152921504606846976, 1, 4]",
                      [] { rotary_table<double>("test", frequencies::plain("test", 4, 10000), positions::range(index_t{1} << 60)); });
 }
