@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: MIT
-/// \file  Numbers to test with: the same on every compiler and processor, which the standard's distributions do not promise.
+/// \file  Numbers to test with: the same on every compiler and processor.
 #pragma once
+
+#include <posenc/random.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
 
-/// A stream of random numbers: splitmix64 (Steele, Lea, Flood 2014).
-class random_numbers {
+/// What the library draws from, and what only tests ask of it.
+class random_numbers : public posenc::random_source {
  public:
-  explicit constexpr random_numbers(std::uint64_t seed) : state_(seed) {}
+  using random_source::random_source;
 
-  constexpr std::uint64_t bits() {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
   /// In [low, high], which are less than 2^63 apart.
   constexpr std::int64_t integer(std::int64_t low, std::int64_t high) {
     return low + static_cast<std::int64_t>(bits() % (static_cast<std::uint64_t>(high - low) + 1));
@@ -28,9 +24,6 @@ class random_numbers {
     constexpr std::int64_t one = std::int64_t{1} << (sizeof(S) == 4 ? 24 : 53);
     return static_cast<S>(integer(-one, one - 1)) / static_cast<S>(one);
   }
-
- private:
-  std::uint64_t state_;
 };
 
 /// Fills an Eigen tensor or a vector, in the order of its memory.
