@@ -27,7 +27,7 @@ TEMPLATE_TEST_CASE("rope's frequencies are the nearest doubles to base^(-2k/dim)
     const auto speeds = golden::radians(encoder.inspect().frequencies);
     CHECK(absolute(speeds, load<double>(c.folder + "inv_freq_f64")) <= 0);
     CHECK(relative(speeds, load<float>(c.folder + "inv_freq")) <= c.reference_error);
-    CHECK(encoder.options().attention_factor == load<double>(c.folder + "attention_factor").values.at(0));
+    CHECK(encoder.inspect().attention_factor == load<double>(c.folder + "attention_factor").values.at(0));
   }
 }
 
