@@ -99,13 +99,25 @@ class compose {
              nullptr);
   }
   template <class S>
-    requires(rotary_encoder<Parts> || ...)
+    requires((rotary_encoder<Parts> || ...) && !(trains_rotation<Parts> || ...))
   void rotate_backward(head_view<S> d, operand role, const state& states, const executor& run = {}) const {
     backward(
         [&]<class Part>(const Part& part, const state_t<Part>* own, auto) {
           if constexpr (rotary_encoder<Part>) detail::rotate_backward(part, d, role, *own, run);
         },
         {}, &states);
+  }
+  /// rotated: as `rotate` wrote it, which is what the trained rotation wrote only if it is the only one.
+  template <class S>
+    requires(trains_rotation<Parts> || ...)
+  void rotate_backward(head_view<S> d, head_view<const S> rotated, operand role, const state& states, gradient_spans<scalar> d_parameters,
+                       const executor& run = {}) const {
+    static_assert((static_cast<int>(rotary_encoder<Parts>) + ...) == 1, "a trained rotation must be the only one of a composition");
+    backward(
+        [&]<class Part>(const Part& part, const state_t<Part>* own, auto d_own) {
+          if constexpr (rotary_encoder<Part>) detail::rotate_backward(part, d, rotated, role, *own, d_own, run);
+        },
+        d_parameters, &states);
   }
   template <writable_tensor T>
     requires((bias_encoder<Parts> || ...) && !(contextual_bias_encoder<Parts> || ...))

@@ -4,6 +4,7 @@
 
 #include <posenc/concepts.hpp>
 #include <posenc/config.hpp>
+#include <posenc/error.hpp>  // require
 #include <posenc/executor.hpp>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <cstddef>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace POSENC_NAMESPACE {
@@ -82,8 +84,27 @@ void rotate_backward(const E& encoder, const head_view<S>& d, operand role, cons
 }
 }  // namespace detail
 
-/// d_queries, d_keys: in and out.
+/// A rotary encoder whose gradient needs what the rotation wrote, because its angles are trained.
+template <class E>
+concept trains_rotation =
+    rotary_encoder<E> &&
+    requires(const E& e, head_view<typename E::scalar> d, head_view<const typename E::scalar> rotated, const state_t<E>& state,
+             gradient_spans<typename E::scalar> d_parameters) { e.rotate_backward(d, rotated, operand::query, state, d_parameters); };
+
+namespace detail {
+template <rotary_encoder E, class S>
+void rotate_backward(const E& encoder, const head_view<S>& d, const head_view<const std::remove_const_t<S>>& rotated, operand role,
+                     const state_t<E>& state, gradient_spans<typename E::scalar> d_parameters, const executor& run) {
+  if constexpr (requires { encoder.rotate_backward(d, rotated, role, state, d_parameters, run); })
+    encoder.rotate_backward(d, rotated, role, state, d_parameters, run);
+  else if constexpr (trains_rotation<E>) encoder.rotate_backward(d, rotated, role, state, d_parameters);
+  else rotate_backward(encoder, d, role, state, run);
+}
+}  // namespace detail
+
+/// d_queries, d_keys: in and out. Only for encoders whose angles are not trained, so that forgetting what they need does not compile.
 template <position_encoder E, class Q, class K>
+  requires(!trains_rotation<E>)
 void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head_view<K> d_keys, const state_t<E>& state,
                                   [[maybe_unused]] const executor& run = {}) {
   detail::require_heads_match("encode_queries_keys_backward", d_queries, d_keys);
@@ -92,6 +113,23 @@ void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head
     detail::require_fits(encoder, d_keys, operand::key, state);
     detail::rotate_backward(encoder, d_queries, operand::query, state, run);
     detail::rotate_backward(encoder, d_keys, operand::key, state, run);
+  }
+}
+/// The same for any encoder. queries, keys: as `encode_queries_keys` wrote them. d_parameters are added to.
+template <position_encoder E, class Q, class K>
+void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head_view<K> d_keys,
+                                  std::type_identity_t<head_view<const Q>> queries, std::type_identity_t<head_view<const K>> keys,
+                                  const state_t<E>& state, [[maybe_unused]] gradient_spans<typename E::scalar> d_parameters,
+                                  [[maybe_unused]] const executor& run = {}) {
+  detail::require_heads_match("encode_queries_keys_backward", d_queries, d_keys);
+  require(queries.by_time().extents() == d_queries.by_time().extents() && keys.by_time().extents() == d_keys.by_time().extents(),
+          "encode_queries_keys_backward", "gradients must have the shapes of what they are of", queries.by_time().extents(),
+          d_queries.by_time().extents());
+  if constexpr (rotary_encoder<E>) {
+    detail::require_fits(encoder, d_queries, operand::query, state);
+    detail::require_fits(encoder, d_keys, operand::key, state);
+    detail::rotate_backward(encoder, d_queries, queries, operand::query, state, d_parameters, run);
+    detail::rotate_backward(encoder, d_keys, keys, operand::key, state, d_parameters, run);
   }
 }
 

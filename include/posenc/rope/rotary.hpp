@@ -197,6 +197,17 @@ class rotary {
   static constexpr bool one_axis_will_do() noexcept { return false; }
   static constexpr bool learns_frequencies() noexcept { return false; }
 
+  /// Where the channels begin that turn.
+  index_t first_channel(index_t channels) const {
+    return detail::first_of(name(), "offset + dim must not exceed the channels", descriptor_.offset, descriptor_.dim, channels);
+  }
+  /// The heads that turn: the first one and how many.
+  std::pair<index_t, index_t> turning_heads(index_t count) const {
+    const index_t named = descriptor_.head_count, all = named > 0 ? named : count - descriptor_.first_head;
+    require(all >= 0, name(), "first_head must lie within the heads", count, descriptor_.first_head);
+    return {detail::first_of(name(), "first_head + head_count must not exceed the heads", descriptor_.first_head, all, count), all};
+  }
+
  private:
   /// forward: as `rotate` reads and writes; back: from what it wrote to what it read; within: what it wrote, in its own order.
   enum class way { forward, back, within };
@@ -251,12 +262,6 @@ class rotary {
     detail::run_tokens(run, call, cost, kernels::rotate<T>);
   }
 
-  /// The heads that turn: the first one and how many.
-  std::pair<index_t, index_t> turning_heads(index_t count) const {
-    const index_t named = descriptor_.head_count, all = named > 0 ? named : count - descriptor_.first_head;
-    require(all >= 0, name(), "first_head must lie within the heads", count, descriptor_.first_head);
-    return {detail::first_of(name(), "first_head + head_count must not exceed the heads", descriptor_.first_head, all, count), all};
-  }
   /// Rotates heads that turn out of place, and copies the others.
   template <class T, class U>
   void turn_and_copy(const kernels::rotate_call<kernel_scalar<U>>& call, const head_view<T>& in, const head_view<U>& out,
@@ -281,7 +286,7 @@ class rotary {
     const auto& from = in.by_time();
     const auto& to = out.by_time();
     const index_t dim = descriptor_.dim, channels = in.channels();
-    const index_t offset = detail::first_of(name(), "offset + dim must not exceed the channels", descriptor_.offset, dim, channels);
+    const index_t offset = first_channel(channels);
     const auto [first_head, heads] = turning_heads(in.count());
     require(table.pairs() == dim / 2, name(), "the table must be of dim / 2 pairs", dim / 2, table.pairs());
     require(table.heads() == 0 || table.heads() == heads, name(), "heads must match the table", heads, table.heads());
