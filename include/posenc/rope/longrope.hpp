@@ -39,7 +39,7 @@ inline frequency_series divided_each(std::string_view who, std::string_view name
 
 /// Which list divides. A model's configuration does not say, so it has no default.
 enum class longrope_list {
-  by_length,  ///< the long one while more than `original_length` positions are in use: HF. Keys cached before the switch no longer fit
+  by_length,     ///< the long one while more positions than `original_length` are in use: HF. Keys cached before a switch do not fit
   always_short,  ///< vLLM where the configured longest sequence is not above `original_length`
   always_long    ///< vLLM where it is; MLX-LM
 };
@@ -49,11 +49,11 @@ enum class longrope_list {
 ///
 /// CTranslate2 (`Su`) goes by the rows its table has grown to, and divides integers for f: neither is offered.
 struct longrope {
-  std::vector<double> short_factors, long_factors;  ///< dim / 2 each, positive
-  required<index_t> original_length;                ///< L0, above 1
-  required<double> factor;                          ///< f, positive: max_position_embeddings / L0 in HF
+  std::vector<double> short_factors, long_factors;      ///< dim / 2 each, positive
+  required<index_t> original_length;                    ///< L0, above 1
+  required<double> factor;                              ///< f, positive: max_position_embeddings / L0 in HF
   required<longrope_list> list;
-  std::optional<double> attention_factor{};         ///< in place of the formula (HF)
+  std::optional<double> attention_factor{};             ///< in place of the formula (HF)
   std::optional<double> short_mscale{}, long_mscale{};  ///< in place of both, for one list (vLLM; MLX-LM has the long one)
 
   bool depends_on_length() const noexcept { return list == longrope_list::by_length; }

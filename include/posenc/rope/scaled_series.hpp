@@ -19,7 +19,7 @@ namespace POSENC_NAMESPACE::schedule {
 /// What a schedule makes of a width and a base.
 struct scaled_series {
   frequency_series radians;     ///< per position, for each of the dim / 2 pairs
-  double attention_factor = 1;  ///< multiplies the cosines and sines of queries and of keys
+  double attention_factor = 1;  ///< multiplies the cosines and sines of queries and of keys; off its formula by two roundings at most
 };
 
 namespace detail {

@@ -87,11 +87,11 @@ struct mixed_ntk {
 /// `ntk` with the factor 1 + f (L - L0) / L0, where L is the number of positions in use, at least L0 (emozilla 2023). HF and MLX-LM. Keys
 /// that were cached at one length do not fit queries at another.
 ///
-/// vLLM takes L = f L0 for every call: `fixed_length`. keras-hub divides all frequencies alike, which is no NTK: that is `linear`.
+/// vLLM takes L = f L0 for every call: `fixed_length`. keras-hub divides all frequencies by f^(dim / (dim - 2)), which is `linear`.
 /// \throws argument_error  for dim 2 and options out of range.
 struct dynamic_ntk {
   required<double> factor;
-  required<index_t> original_length;  ///< L0: max_position_embeddings in HF
+  required<index_t> original_length;      ///< L0: max_position_embeddings in HF
   std::optional<index_t> fixed_length{};  ///< L of every call: caches stay good
 
   bool depends_on_length() const noexcept { return !fixed_length; }
@@ -129,8 +129,8 @@ struct theta_scale {
   static constexpr bool depends_on_length() noexcept { return false; }
   scaled_series operator()(std::string_view who, index_t dim, double base, index_t /*length*/) const {
     detail::check_factor(who, factor);
-    const index_t shortest = 7, original = original_length;
-    require(original >= shortest, who, "original_length must be at least 7, a full turn of the first pair", original);
+    const index_t original = original_length;
+    require(original >= 7, who, "original_length must be at least 7, a full turn of the first pair", original);
     scaled_series made{detail::unscaled_series(who, dim, base)};
     const double_double more = log(factor) / detail::log(detail::number(original) / two_pi);  // e - 1
     const double_double rate = more * log(base) * detail::number(2.) / detail::number(dim);

@@ -40,24 +40,28 @@ enum class yarn_mix {
 ///   that name, its `original` is `unscaled`;
 /// * TeleChat3: `log_slope = 0.07`.
 ///
-/// Not offered: keras-hub's ramp ends at dim / 2 - 1 at the latest, and with `truncate` it clamps positions at L0. No model was trained so.
+/// Not offered: keras-hub ends the ramp at dim / 2 - 1 at the latest and, with `truncate`, clamps positions at L0. No model learned that.
 struct yarn {
-  required<double> factor;  ///< f, at least 1
-  required<index_t> original_length;  ///< L0, positive
-  double beta_fast = 32;  ///< turns within L0 from which a pair keeps its frequency
-  double beta_slow = 1;  ///< turns within L0 up to which a pair is interpolated
-  bool truncate = true;  ///< the ends of the ramp are whole pairs
+  required<double> factor;                   ///< f, at least 1; in HF, where there is none, max_position_embeddings / L0
+  required<index_t> original_length;         ///< L0, positive
+  double beta_fast = 32;                     ///< turns within L0 from which a pair keeps its frequency
+  double beta_slow = 1;                      ///< turns within L0 up to which a pair is interpolated
+  bool truncate = true;                      ///< the ends of the ramp are whole pairs
   std::optional<double> attention_factor{};  ///< in place of what `mscale` and `mscale_all_dim` say
-  double mscale = 0;  ///< 0: not given, as in HF, where one without the other does not count
-  double mscale_all_dim = 0;  ///< 0: not given
-  double log_slope = 0.1;  ///< c in g(m) = 1 + c m ln f
+  double mscale = 0;                         ///< 0: not given, as in HF, where one without the other does not count
+  double mscale_all_dim = 0;                 ///< 0: not given
+  double log_slope = 0.1;                    ///< c in g(m) = 1 + c m ln f
   yarn_mix mix = yarn_mix::linear;
-  double extrapolation = 1;  ///< in [0, 1], weakens theta itself: ggml's `ext_factor`, vLLM's `extrapolation_factor`
+  double extrapolation = 1;                  ///< in [0, 1], weakens theta itself: ggml's `ext_factor`, vLLM's `extrapolation_factor`
 
   static constexpr bool depends_on_length() noexcept { return false; }
 
   /// g(mscale_all_dim)^2: what DeepSeek V2 and V3 multiply the scale of scores by. The library does not apply it by itself; 1 if not given.
-  double score_factor() const { return magnitude(mscale_all_dim) * magnitude(mscale_all_dim); }
+  /// \throws argument_error  unless the factor is finite and at least 1.
+  double score_factor() const {
+    detail::check_factor("yarn", factor);
+    return magnitude(mscale_all_dim) * magnitude(mscale_all_dim);
+  }
 
   /// The attention factor is `attention_factor`, or g(mscale) / g(mscale_all_dim) where both are given, or g(1).
   /// \throws argument_error  for options out of range, a base not above 1, and a ramp that ends before it begins, as it does where L0 is
@@ -93,9 +97,7 @@ struct yarn {
     require(std::isfinite(base) && base > 1, who, "YaRN needs a finite base above 1", base);
   }
 
-  /// g(m), and 1 where nothing is extended.
-  double magnitude(double m) const {
-    if (!(factor > 1)) return 1;
+  double magnitude(double m) const {  // g(m)
     return (detail::number(1.) + detail::number(log_slope) * detail::number(m) * log(factor)).high;
   }
   double factor_of_attention() const {

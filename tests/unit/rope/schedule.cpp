@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <numbers>
 #include <string>
+#include <type_traits>
 #include <variant>
 #include <vector>
 
@@ -16,6 +17,11 @@ using reference::close, reference::near, reference::speeds, reference::infinity,
 namespace {
 
 const std::vector<double> ones(4, 1);
+
+template <class... Schedule>
+constexpr bool something_must_be_given = (!std::is_default_constructible_v<Schedule> && ...);
+static_assert(something_must_be_given<schedule::linear, schedule::ntk, schedule::mixed_ntk, schedule::dynamic_ntk, schedule::dynamic_linear,
+                                      schedule::theta_scale, schedule::yarn, schedule::llama3, schedule::longrope, schedule::proportional>);
 
 /// Every schedule with options that change nothing, for 8 channels.
 const std::vector<frequency_schedule> idle{

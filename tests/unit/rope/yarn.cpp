@@ -119,6 +119,8 @@ TEST_CASE("what DeepSeek multiplies scores by is told, not applied", "[schedule]
   CHECK(attention_factor(rule) == 1);
   CHECK(yarn{.factor = 40, .original_length = 4096}.score_factor() == 1);
   CHECK(yarn{.factor = 1, .original_length = 4096, .mscale = 1, .mscale_all_dim = 1}.score_factor() == 1);
+  reference::refuses("[yarn] factor must be finite and at least 1 but got 0.025",
+                     [] { static_cast<void>(yarn{.factor = 0.025, .original_length = 4096}.score_factor()); });
 }
 
 TEST_CASE("yarn's options have ranges", "[schedule][yarn]") {
