@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>  // move
 #include <vector>
 
 namespace POSENC_NAMESPACE::schedule {
@@ -62,13 +63,22 @@ inline double_double clamped_to_unit(double_double x) noexcept {
   return (x - number(1.)).high >= 0 ? number(1.) : x;
 }
 
+/// theta_k * e^(-k rate).
+inline frequency_series slowed(frequency_series all, double_double rate) {
+  for (std::size_t k = 0; k < all.size(); ++k) all[k] = all[k] * power_of_e(-rate * number(static_cast<double>(k)));
+  return all;
+}
+
 /// theta_k * ratio^(-2 k / (dim - 2)), which is what multiplying the base by ratio^(dim / (dim - 2)) comes to.
 inline frequency_series with_larger_base(std::string_view who, index_t dim, double base, double_double log_of_ratio) {
   frequency_series all = unscaled_series(who, dim, base);
   require(dim > 2, who, "dim must be above 2, for NTK divides by dim - 2", dim);
-  const double_double rate = log_of_ratio * number(2.) / number(dim - 2);
-  for (std::size_t k = 0; k < all.size(); ++k) all[k] = all[k] * power_of_e(-rate * number(static_cast<double>(k)));
-  return all;
+  return slowed(std::move(all), log_of_ratio * number(2.) / number(dim - 2));
+}
+
+/// w theta + (1 - w) theta / f.
+inline double_double mixed(double_double theta, double_double kept, double factor) noexcept {
+  return theta * kept + theta / number(factor) * (number(1.) - kept);
 }
 
 inline frequency_series divided(frequency_series all, double_double by) {

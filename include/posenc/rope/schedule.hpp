@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <optional>
 #include <string_view>
+#include <utility>  // move
 #include <variant>
 #include <vector>
 
@@ -84,7 +85,7 @@ struct mixed_ntk {
   friend bool operator==(const mixed_ntk&, const mixed_ntk&) = default;
 };
 
-/// `ntk` with the factor 1 + f (L - L0) / L0, where L is the number of positions in use, at least L0 (emozilla 2023). HF and MLX-LM. Keys
+/// `ntk` with the factor f L / L0 - (f - 1), where L is the number of positions in use, at least L0 (emozilla 2023). HF and MLX-LM. Keys
 /// that were cached at one length do not fit queries at another.
 ///
 /// vLLM takes L = f L0 for every call: `fixed_length`. keras-hub divides all frequencies by f^(dim / (dim - 2)), which is `linear`.
@@ -131,12 +132,10 @@ struct theta_scale {
     detail::check_factor(who, factor);
     const index_t original = original_length;
     require(original >= 7, who, "original_length must be at least 7, a full turn of the first pair", original);
-    scaled_series made{detail::unscaled_series(who, dim, base)};
+    frequency_series all = detail::unscaled_series(who, dim, base);
     const double_double more = log(factor) / detail::log(detail::number(original) / two_pi);  // e - 1
     const double_double rate = more * log(base) * detail::number(2.) / detail::number(dim);
-    for (std::size_t k = 0; k < made.radians.size(); ++k)
-      made.radians[k] = made.radians[k] * detail::power_of_e(-rate * detail::number(static_cast<double>(k)));
-    return made;
+    return {detail::slowed(std::move(all), rate)};
   }
   friend bool operator==(const theta_scale&, const theta_scale&) = default;
 };
@@ -159,8 +158,7 @@ struct llama3 {
     const double_double low = detail::number(low_freq_factor), width = detail::number(high_freq_factor) - low;
     for (double_double& theta : made.radians) {
       const double_double turns = theta * detail::number(original_length) / two_pi;
-      const double_double kept = detail::clamped_to_unit((turns - low) / width);
-      theta = theta * kept + theta / detail::number(factor) * (detail::number(1.) - kept);
+      theta = detail::mixed(theta, detail::clamped_to_unit((turns - low) / width), factor);
     }
     return made;
   }

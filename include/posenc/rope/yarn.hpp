@@ -71,13 +71,13 @@ struct yarn {
     scaled_series made{detail::unscaled_series(who, dim, base), factor_of_attention()};
     detail::check_attention_factor(who, made.attention_factor);
     const auto [low, width] = ramp(who, dim, base);
-    const double_double one = detail::number(1.), f = detail::number(factor);
+    const double_double one = detail::number(1.);
     for (std::size_t k = 0; k < made.radians.size(); ++k) {
       const double_double interpolated = detail::clamped_to_unit((detail::number(static_cast<double>(k)) - low) / width);
       const double_double kept = (one - interpolated) * detail::number(extrapolation);
       double_double& theta = made.radians[k];
       if (mix == yarn_mix::geometric) theta = theta * detail::power_of_e((kept - one) * log(factor));
-      else theta = theta * kept + theta / f * (one - kept);
+      else theta = detail::mixed(theta, kept, factor);
     }
     return made;
   }
