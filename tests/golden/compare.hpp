@@ -84,4 +84,12 @@ double largest_magnitude(const npy<T>& array) {
   return largest;
 }
 
+/// y = x_a c - x_b s is off by the errors of c and s times |x|, and by three roundings: of the products, which are at most sqrt(2) |x| in
+/// sum, and of the result, which is at most that. The truth is such a y too, in double and of correctly rounded c and s.
+template <class S>
+double rotation_bound(const npy<S>& x) {
+  const double own = 2 * table_bound<S> + 3 * rounding<S>, of_the_truth = 4 * rounding<double>;
+  return largest_magnitude(x) * (own + of_the_truth);
+}
+
 }  // namespace golden

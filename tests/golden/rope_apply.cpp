@@ -20,7 +20,7 @@ namespace {
 
 using namespace posenc;
 using golden::absolute, golden::column_major, golden::converted, golden::load, golden::npy, golden::row_major;
-using golden::table_bound, golden::view;
+using golden::rotation_bound, golden::table_bound, golden::view;
 using reference::bit_difference;
 
 struct rotation {
@@ -115,14 +115,6 @@ template <class S>
 void turn(const rope<S>& encoder, const rotary_table<S>& table, bool is_gradient, head_view<S> x) {
   if (is_gradient) encoder.rotate_backward(x, table);
   else encoder.rotate(x, table);
-}
-
-/// y = x_a c - x_b s is off by the errors of c and s times |x|, and by three roundings: of the products, which are at most sqrt(2) |x| in
-/// sum, and of the result, which is at most that. The truth is such a y too, in double and of correctly rounded c and s.
-template <class S>
-double rotation_bound(const npy<S>& x) {
-  const double own = 2 * table_bound<S> + 3 * golden::rounding<S>, of_the_truth = 4 * golden::rounding<double>;
-  return largest_magnitude(x) * (own + of_the_truth);
 }
 
 TEMPLATE_TEST_CASE("rotations and their gradients are the truth", "[golden][rope_apply][rope]", float, double) {
@@ -222,6 +214,23 @@ TEMPLATE_TEST_CASE("queries and keys with fewer heads turn together", "[golden][
       CHECK(absolute(x[n], load<double>(c.folder + c.rotations[n].out + "_f64")) <= rotation_bound(before[n]));
     }
   }
+}
+
+// rotary-embedding-torch: positions interpolated by 2, and the base raised by the NTK rule for 4; four queries stand at the end of 16 keys.
+TEMPLATE_TEST_CASE("queries at the end of cached keys, interpolated, over a rescaled base", "[golden][rope_apply][rope]", float, double) {
+  const std::string folder = "rope_apply/interleaved_cached_keys_interp/";
+  const rope<TestType> encoder({.pairing = pairing::interleaved, .dim = 32},
+                               {.base = 10000 * std::pow(4.0, 32.0 / 30), .schedule = schedule::linear{.factor = 2}});
+  const auto tables = prepare(encoder, {.queries = positions::range(4, 12), .keys = positions::range(16)});
+  auto q = converted<TestType>(load<float>(folder + "q")), k = converted<TestType>(load<float>(folder + "k"));
+  const double q_bound = rotation_bound(q), k_bound = rotation_bound(k);
+  encode_queries_keys(encoder, heads(row_major<4>(q), axis_order::head_time), heads(row_major<4>(k), axis_order::head_time), tables);
+  // The truth rounds its frequencies to double: at most 8 radians are off by 2^-52.
+  constexpr double of_the_truth = 8 * 4 * 0x1p-52;
+  CHECK(absolute(q, load<double>(folder + "q_out_f64")) <= q_bound + of_the_truth);
+  CHECK(absolute(k, load<double>(folder + "k_out_f64")) <= k_bound + of_the_truth);
+  CHECK(absolute(q, load<float>(folder + "q_out")) <= q_bound + of_the_truth + 5.82e-7);
+  CHECK(absolute(k, load<float>(folder + "k_out")) <= k_bound + of_the_truth + 3.02e-7);
 }
 
 /// The cosines and sines that come with a case.
