@@ -101,14 +101,14 @@ class learned_rope : public rotary<learned_rope<S>, S> {
     const rotary_descriptor& form = this->descriptor();
     const index_t pairs = form.dim / 2, per_block = pairs / form.blocks;
     const index_t first = base::first_channel(d.channels());
-    const auto [first_head, heads] = base::turning_heads(d.count());
+    const head_range turning = base::turning_heads(d.count());
     const auto& y = rotated.by_time();
     const auto& g = d.by_time();
     // By groups of pairs alone: the order of a sum must not depend on the threads.
     constexpr index_t group = 8;
     const index_t groups = (per_block + group - 1) / group;
     const double cost =
-        8 * detail::nanoseconds_per_value<T> * static_cast<double>(d.batch() * d.time()) * static_cast<double>(heads * pairs * 2);
+        8 * detail::nanoseconds_per_value<T> * static_cast<double>(d.batch() * d.time()) * static_cast<double>(turning.count * pairs * 2);
     run.split(form.blocks * groups, run.parts(form.blocks * groups, cost), [&](index_t, index_t from, index_t to) {
       detail::for_each_block(from, to, groups, [&](index_t block, index_t blocks, index_t first_group, index_t count) {
         for (const index_t end = block + blocks; block < end; ++block)
@@ -116,10 +116,10 @@ class learned_rope : public rotary<learned_rope<S>, S> {
             const bool interleaved = form.pairing == pairing::interleaved;
             const index_t pair = first_group * group, channel = first + 2 * block * per_block + (interleaved ? 2 : 1) * pair;
             kernels::angle_gradient_call<kernel_scalar<T>> call{
-                .y = kernel_pointer(y.data() + b * y.stride(0) + first_head * y.stride(2) + channel),
-                .d = kernel_pointer(static_cast<const T*>(g.data()) + b * g.stride(0) + first_head * g.stride(2) + channel),
+                .y = kernel_pointer(y.data() + b * y.stride(0) + turning.first * y.stride(2) + channel),
+                .d = kernel_pointer(static_cast<const T*>(g.data()) + b * g.stride(0) + turning.first * g.stride(2) + channel),
                 .time = d.time(),
-                .heads = heads,
+                .heads = turning.count,
                 .y_time = y.stride(1),
                 .y_head = y.stride(2),
                 .d_time = g.stride(1),

@@ -24,6 +24,11 @@
 
 namespace POSENC_NAMESPACE {
 
+/// Some neighbouring heads.
+struct head_range {
+  index_t first, count;
+};
+
 /// The base of the rotary encoders: `Encoder` derives from `rotary<Encoder, S>`, gives its name, and passes what its options came to.
 ///
 /// Queries and keys are `[batch, time, head, channel]` views, made by `heads` or `split_heads`. Angles are fixed-point turns: tables are
@@ -202,7 +207,7 @@ class rotary {
     return detail::first_of(name(), "offset + dim must not exceed the channels", descriptor_.offset, descriptor_.dim, channels);
   }
   /// The heads that turn: the first one and how many.
-  std::pair<index_t, index_t> turning_heads(index_t count) const {
+  head_range turning_heads(index_t count) const {
     const index_t named = descriptor_.head_count, all = named > 0 ? named : count - descriptor_.first_head;
     require(all >= 0, name(), "first_head must lie within the heads", count, descriptor_.first_head);
     return {detail::first_of(name(), "first_head + head_count must not exceed the heads", descriptor_.first_head, all, count), all};
