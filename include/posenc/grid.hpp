@@ -24,13 +24,15 @@ enum class grid_order {
   fastest_first   ///< x, y and x, y, t: rope-vit, SAM 2, Gemma 4, timm's `xy`
 };
 
-/// Tokens in row-major order: the last extent is walked fastest. In front of them and behind them, tokens without a position.
+/// Tokens in row-major order: the last extent is walked fastest, block by block where there are blocks. In front of them and behind them,
+/// tokens without a position.
 struct grid {
-  std::vector<index_t> extents;  ///< slowest first, 1 to 8 of them: {h, w}, {t, h, w}
+  std::vector<index_t> extents;   ///< slowest first, 1 to 8 of them: {h, w}, {t, h, w}
   required<grid_order> order;
-  index_t prefix = 0;           ///< class token, registers
-  index_t suffix = 0;           ///< Llama 4's vision tower has its class token last
-  std::vector<index_t> start{};  ///< the number of the first cell along each extent; none: 0. A tile of a larger grid starts elsewhere
+  index_t prefix = 0;             ///< class token, registers
+  index_t suffix = 0;             ///< Llama 4's vision tower has its class token last
+  std::vector<index_t> start{};   ///< the number of the first cell along each extent; none: 0. A tile of a larger grid starts elsewhere
+  std::vector<index_t> block{};   ///< along each extent, which it divides; none: 1. Qwen2-VL's vision tower walks blocks of {2, 2}
   std::optional<index_t> time{};  ///< where it is known, what all tokens must add up to
 };
 
@@ -50,6 +52,11 @@ inline void require_grid(std::string_view who, const grid& cells) {
   for (std::size_t n = 0; n < cells.start.size(); ++n)
     require(cells.start[n] >= -positions::limit && cells.start[n] <= positions::limit - cells.extents[n], who,
             "cells must be numbered within [-2^62, 2^62]", cells.start[n], cells.extents[n]);
+  require(cells.block.empty() || cells.block.size() == cells.extents.size(), who, "there must be one block size per extent", axes,
+          cells.block.size());
+  for (std::size_t n = 0; n < cells.block.size(); ++n)
+    require(cells.block[n] >= 1 && cells.extents[n] % cells.block[n] == 0, who, "blocks must divide the extents", cells.block[n],
+            cells.extents[n]);
 }
 
 inline index_t cells_of(std::string_view who, const grid& cells) {
@@ -72,13 +79,18 @@ std::vector<T> values_of(std::string_view who, const grid& cells, T none, auto&&
 
   std::vector<T> values(axes * static_cast<std::size_t>(time), none);
   if (count == 0) return values;
-  index_t run = count;  // how many tokens in a row stand in the same cell of the axis
+  const auto block_of = [&](std::size_t n) { return cells.block.empty() ? 1 : cells.block[n]; };
+  index_t inner = 1;  // tokens of a block
+  for (std::size_t n = 0; n < axes; ++n) inner *= block_of(n);
+  index_t blocks_run = count / inner, run = inner;  // how many blocks, and tokens of one, in a row stand at the same place on the axis
   for (std::size_t n = 0; n < axes; ++n) {
-    const index_t extent = cells.extents[n], start = cells.start.empty() ? 0 : cells.start[n];
+    const index_t block = block_of(n), blocks = cells.extents[n] / block, start = cells.start.empty() ? 0 : cells.start[n];
     const std::size_t axis = cells.order == grid_order::slowest_first ? n : axes - 1 - n;
     T* const first = values.data() + static_cast<index_t>(axis) * time + cells.prefix;
-    run /= extent;
-    for (index_t token = 0; token < count; ++token) first[token] = value(n, start + token / run % extent);
+    blocks_run /= blocks;
+    run /= block;
+    for (index_t token = 0; token < count; ++token)
+      first[token] = value(n, start + token / inner / blocks_run % blocks * block + token % inner / run % block);
   }
   return values;
 }

@@ -11,14 +11,14 @@
 #include <posenc/tensor.hpp>     // accepted tensors, views
 
 // Where positions come from.
-#include <posenc/augment.hpp>                // coordinates moved and stretched at random
-#include <posenc/coordinates.hpp>            // fractional positions
-#include <posenc/dual_chunk_positions.hpp>   // long contexts in chunks
-#include <posenc/grid.hpp>                   // pictures and films
-#include <posenc/grid_coordinates.hpp>       // the same, scaled by different systems
-#include <posenc/multimodal_positions.hpp>   // text, pictures and films in one sequence
-#include <posenc/random.hpp>                 // portable random numbers
-#include <posenc/randomized_positions.hpp>   // short sequences at positions of long ones
+#include <posenc/augment.hpp>               // coordinates moved and stretched at random
+#include <posenc/coordinates.hpp>           // fractional positions
+#include <posenc/dual_chunk_positions.hpp>  // long contexts in chunks
+#include <posenc/grid.hpp>                  // pictures and films
+#include <posenc/grid_coordinates.hpp>      // the same, scaled by different systems
+#include <posenc/multimodal_positions.hpp>  // text, pictures and films in one sequence
+#include <posenc/random.hpp>                // portable random numbers
+#include <posenc/randomized_positions.hpp>  // short sequences at positions of long ones
 
 // Encoders.
 #include <posenc/alibi.hpp>

@@ -217,7 +217,7 @@ class positions {
   friend bool operator==(const positions& a, const positions& b) noexcept {
     if (a.axes_ != b.axes_ || a.batch_ != b.batch_ || a.time_ != b.time_) return false;
     if (a.ids_ == b.ids_ && a.explicit_ == b.explicit_ && a.first_ == b.first_ && a.offset_ == b.offset_ &&
-        (!a.explicit_ || (a.row_stride_ == b.row_stride_ && a.axis_stride_ == b.axis_stride_)))
+        (!a.explicit_ || a.row_stride_ == b.row_stride_))
       return true;
     for (index_t axis = 0; axis < a.axes_; ++axis)
       for (index_t row = 0; row < std::max<index_t>(a.batch_, 1); ++row)

@@ -92,12 +92,25 @@ TEST_CASE("starts belong to extents, in whatever order the axes are numbered", "
   CHECK(axis_of(at, 1) == ids{10, 10});
 }
 
+TEST_CASE("Qwen2-VL's vision tower walks a picture in blocks", "[grid]") {
+  const auto at = grid_positions({.extents = {4, 4}, .order = slowest, .prefix = 1, .start = {0, 10}, .block = {2, 2}});
+  CHECK(axis_of(at, 0) == ids{none, 0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3});
+  CHECK(axis_of(at, 1) == ids{none, 10, 11, 10, 11, 12, 13, 12, 13, 10, 11, 10, 11, 12, 13, 12, 13});
+  const auto wide = grid_positions({.extents = {2, 2, 6}, .order = fastest, .block = {1, 2, 3}});
+  CHECK(axis_of(wide, 0) == ids{0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5, 0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5});
+  CHECK(axis_of(wide, 1) == ids{0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1});
+  CHECK(axis_of(wide, 2) == ids{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1});
+  for (const index_t all : {1, 4})  // neither cells nor the whole grid are blocks worth the name
+    CHECK(grid_positions({.extents = {4, 4}, .order = slowest, .block = {all, all}}) ==
+          grid_positions({.extents = {4, 4}, .order = slowest}));
+}
+
 TEST_CASE("a grid may be empty", "[grid]") {
   constexpr index_t huge = index_t{1} << 40;
   const auto at = grid_positions({.extents = {huge, huge, 0}, .order = slowest, .prefix = 1, .suffix = 1});
   CHECK(at.axes() == 3);
   CHECK(axis_of(at, 2) == ids{none, none});
-  CHECK(grid_positions({.extents = {0, 3}, .order = slowest}).time() == 0);
+  CHECK(grid_positions({.extents = {0, 4}, .order = slowest, .block = {index_t{1} << 40, 2}}).time() == 0);
 }
 
 TEST_CASE("a grid says what does not fit", "[grid]") {
@@ -111,6 +124,12 @@ TEST_CASE("a grid says what does not fit", "[grid]") {
   const std::string time = "[grid] prefix, cells and suffix must add up to time but got ";
   CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .prefix = 1, .time = 6}), time + "6 and 7");
   CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .prefix = 9, .time = 8}), time + "8 and 15");
+
+  CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .block = {1}}),
+                    "[grid] there must be one block size per extent but got 2 and 1");
+  const std::string block = "[grid] blocks must divide the extents but got ";
+  CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .block = {2, 2}}), block + "2 and 3");
+  CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .block = {0, 3}}), block + "0 and 2");
 
   constexpr index_t limit = index_t{1} << 62, most = std::numeric_limits<index_t>::max();
   const std::string range = "[grid] cells must be numbered within [-2^62, 2^62] but got ";

@@ -71,6 +71,24 @@ TEST_CASE("a film without an interval stands at one time", "[multimodal_position
   CHECK(axis_of(row.at, 0) == ids{0, 0, 1});
 }
 
+TEST_CASE("later transformers: frames do not count where words resume", "[multimodal_positions]") {
+  const multimodal_row film{text{1}, video{5, 4, 2}, text{2}};
+  const auto paper = multimodal_positions(film, 2), later = multimodal_positions(film, 2, resume_at::behind_picture);
+  CHECK(axis_of(paper.at, 0) == ids{0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7});
+  CHECK(axis_of(later.at, 0) == ids{0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 3, 4});
+  CHECK(axis_of(later.at, 1) == ids{0, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 3, 4});
+  CHECK(paper.decode_delta == ids{8 - 13});
+  CHECK(later.decode_delta == ids{6 - 13});  // still behind the largest
+  const std::vector<multimodal_row> rows{film};
+  const auto batch = multimodal_positions(rows, {.padding = padding_side::left, .merge = 2, .resume = resume_at::behind_picture});
+  CHECK(axis_of(batch.at, 0) == axis_of(later.at, 0));
+  CHECK(batch.decode_delta == later.decode_delta);
+
+  const multimodal_row picture{text{2}, image{4, 6}, image{0, 6}, text{2}};  // of one frame, so both rules agree
+  CHECK(multimodal_positions(picture, 2, resume_at::behind_picture).at == multimodal_positions(picture, 2).at);
+  CHECK(multimodal_positions(picture, 2).at.last() == 6);
+}
+
 TEST_CASE("multimodal rows are padded to one length", "[multimodal_positions]") {
   const std::vector<multimodal_row> rows{{text{1}, image{2, 2}}, {text{3}}, {}};
   const auto left = multimodal_positions(rows, {.padding = padding_side::left});
