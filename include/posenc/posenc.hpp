@@ -24,6 +24,10 @@
 #include <posenc/alibi.hpp>
 #include <posenc/no_encoding.hpp>
 #include <posenc/rope.hpp>
+#include <posenc/rope/axial_rope.hpp>
+#include <posenc/rope/learned_rope.hpp>
+#include <posenc/rope/multimodal_rope.hpp>
+#include <posenc/rope/xpos.hpp>
 #include <posenc/sinusoidal.hpp>
 
 // Several encoders as one.
@@ -36,3 +40,4 @@
 #include <posenc/frequencies.hpp>              // how fast channel pairs turn
 #include <posenc/kernels/instruction_set.hpp>  // pinning
 #include <posenc/phase.hpp>                    // angles as fixed-point turns
+#include <posenc/rope/convert_pairing.hpp>     // weights and cached keys of another pairing

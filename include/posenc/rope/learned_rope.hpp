@@ -100,8 +100,8 @@ class learned_rope : public rotary<learned_rope<S>, S> {
                      const executor& run) const {
     const rotary_descriptor& form = this->descriptor();
     const index_t pairs = form.dim / 2, per_block = pairs / form.blocks;
-    const index_t first = base::first_channel(d.channels());
-    const head_range turning = base::turning_heads(d.count());
+    const index_t first = detail::paired_channels(name(), form, d.channels()).first;
+    const detail::neighbours turning = detail::turning_heads(name(), form, d.count());
     const auto& y = rotated.by_time();
     const auto& g = d.by_time();
     // By groups of pairs alone: the order of a sum must not depend on the threads.

@@ -24,11 +24,6 @@
 
 namespace POSENC_NAMESPACE {
 
-/// Some neighbouring heads.
-struct head_range {
-  index_t first, count;
-};
-
 /// The base of the rotary encoders: `Encoder` derives from `rotary<Encoder, S>`, gives its name, and passes what its options came to.
 ///
 /// Queries and keys are `[batch, time, head, channel]` views, made by `heads` or `split_heads`. Angles are fixed-point turns: tables are
@@ -202,17 +197,6 @@ class rotary {
   static constexpr bool one_axis_will_do() noexcept { return false; }
   static constexpr bool learns_frequencies() noexcept { return false; }
 
-  /// Where the channels begin that turn.
-  index_t first_channel(index_t channels) const {
-    return detail::first_of(name(), "offset + dim must not exceed the channels", descriptor_.offset, descriptor_.dim, channels);
-  }
-  /// The heads that turn: the first one and how many.
-  head_range turning_heads(index_t count) const {
-    const index_t named = descriptor_.head_count, all = named > 0 ? named : count - descriptor_.first_head;
-    require(all >= 0, name(), "first_head must lie within the heads", count, descriptor_.first_head);
-    return {detail::first_of(name(), "first_head + head_count must not exceed the heads", descriptor_.first_head, all, count), all};
-  }
-
  private:
   /// forward: as `rotate` reads and writes; back: from what it wrote to what it read; within: what it wrote, in its own order.
   enum class way { forward, back, within };
@@ -276,7 +260,7 @@ class rotary {
     auto copy = call;
     copy.before = in.channels(), copy.pairs = copy.after = copy.between = 0;
     copy.exchanged = false;
-    const index_t first = turning_heads(in.count()).first, behind = first + call.heads;
+    const index_t first = detail::turning_heads(name(), descriptor_, in.count()).first, behind = first + call.heads;
     for (const auto& [from, count] : {std::pair(index_t{0}, first), std::pair(behind, in.count() - behind)}) {
       copy.in = kernel_pointer(in.by_time().data() + from * in.by_time().stride(2));
       copy.out = kernel_pointer(out.by_time().data() + from * out.by_time().stride(2));
@@ -291,8 +275,8 @@ class rotary {
     const auto& from = in.by_time();
     const auto& to = out.by_time();
     const index_t dim = descriptor_.dim, channels = in.channels();
-    const index_t offset = first_channel(channels);
-    const auto [first_head, heads] = turning_heads(in.count());
+    const index_t offset = detail::paired_channels(name(), descriptor_, channels).first;
+    const auto [first_head, heads] = detail::turning_heads(name(), descriptor_, in.count());
     require(table.pairs() == dim / 2, name(), "the table must be of dim / 2 pairs", dim / 2, table.pairs());
     require(table.heads() == 0 || table.heads() == heads, name(), "heads must match the table", heads, table.heads());
     require(one_row_for_all || table.time() == in.time(), name(), "time must match the table", in.time(), table.time());

@@ -58,10 +58,23 @@ inline void require_valid(std::string_view who, const rotary_descriptor& d) {
   require(!exchanged || dim <= 2 * kernels::max_exchanged_pairs, who, "dim must be at most 2048 for interleaved_to_halves", dim);
 }
 
-/// The first of `count` of `size` channels or heads. \throws argument_error  unless they exist.
-inline index_t first_of(std::string_view who, std::string_view rule, index_t first, index_t count, index_t size) {
-  require(count <= size && (first == trailing || first <= size - count), who, rule, size, first, count);
-  return first == trailing ? size - count : first;
+/// Some neighbouring channels or heads.
+struct neighbours {
+  index_t first, count;
+};
+/// \throws argument_error  unless there are as many, from `first` on.
+inline neighbours some_of(std::string_view who, std::string_view rule, index_t first, index_t count, index_t size) {
+  require(count >= 0 && count <= size && (first == trailing || first <= size - count), who, rule, size, first, count);
+  return {first == trailing ? size - count : first, count};
+}
+/// The channels of a head that are paired.
+inline neighbours paired_channels(std::string_view who, const rotary_descriptor& d, index_t channels) {
+  return some_of(who, "offset + dim must not exceed the channels", d.offset, d.dim, channels);
+}
+/// The heads that turn.
+inline neighbours turning_heads(std::string_view who, const rotary_descriptor& d, index_t heads) {
+  const index_t count = d.head_count > 0 ? d.head_count : heads - d.first_head;
+  return some_of(who, "first_head + head_count must not exceed the heads", d.first_head, count, heads);
 }
 }  // namespace detail
 
