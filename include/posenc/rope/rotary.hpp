@@ -159,7 +159,7 @@ class rotary {
     auto from = descriptor_;
     from.attention_factor = to.descriptor_.attention_factor;
     require(from == to.descriptor_, name(), "both encoders must turn the same channels", index_t{from.dim}, index_t{to.descriptor_.dim});
-    const index_t length = length_of(at);
+    const index_t length = std::max(length_of(at), to.length_of(at));
     self().with_spectrum(length, [&](const rotary_spectrum& old_one) {
       to.with_spectrum(length, [&](const rotary_spectrum& new_one) {
         require(old_one.growth.empty() && new_one.growth.empty(), name(), "keys whose scale grows cannot be turned to other frequencies");
