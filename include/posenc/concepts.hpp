@@ -9,6 +9,7 @@
 #pragma once
 
 #include <posenc/config.hpp>
+#include <posenc/coordinates.hpp>
 #include <posenc/error.hpp>      // require
 #include <posenc/executor.hpp>
 #include <posenc/heads.hpp>      // head_view
@@ -60,6 +61,12 @@ auto prepare(const E& encoder, const attention_positions& at, const executor& ru
   if constexpr (requires { encoder.prepare(at, run); }) return encoder.prepare(at, run);
   else if constexpr (requires { encoder.prepare(at); }) return encoder.prepare(at);
   else return at;
+}
+/// The same between whole positions, for encoders that turn by coordinates.
+template <class E>
+  requires requires(const E& encoder, const attention_coordinates& at, const executor& run) { encoder.prepare(at, run); }
+auto prepare(const E& encoder, const attention_coordinates& at, const executor& run = {}) {
+  return encoder.prepare(at, run);
 }
 template <class E>
 using state_t = decltype(prepare(std::declval<const E&>(), std::declval<const attention_positions&>()));
