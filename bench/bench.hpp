@@ -154,6 +154,7 @@ S* buffer(int slot, index_t count);
 
 // The rows, by file.
 void add_rotations(suite& all);
+void add_rotary_family(suite& all);
 void add_tables(suite& all);
 void add_additions(suite& all);
 void add_biases(suite& all);

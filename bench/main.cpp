@@ -256,6 +256,7 @@ int run(int count, char** arguments) {
 
   bench::suite all(brief);
   bench::add_rotations(all);
+  bench::add_rotary_family(all);
   bench::add_tables(all);
   bench::add_additions(all);
   bench::add_biases(all);
