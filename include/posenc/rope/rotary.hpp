@@ -287,6 +287,7 @@ class rotary {
 
     const bool exchanged = descriptor_.pairing == pairing::interleaved_to_halves;
     const bool read_interleaved = descriptor_.pairing == pairing::interleaved || (exchanged && direction == way::forward);
+    const index_t blocks = read_interleaved ? 1 : descriptor_.blocks;  // neighbours know no blocks
     const index_t still = table.factor() == 1 ? still_ : 0, pairs = dim / 2 - still, width = dim * std::max<index_t>(table.heads(), 1);
     return {.in = kernel_pointer(from.data() + first_head * from.stride(2)),
             .out = kernel_pointer(to.data() + first_head * to.stride(2)),
@@ -303,14 +304,14 @@ class rotary {
             .table = table.row(0, 0),
             .table_batch = table.batch() == 0 ? 0 : table.time() * width,
             .table_time = one_row_for_all ? 0 : width,
-            .pairs = pairs / descriptor_.blocks,
+            .pairs = pairs / blocks,
             .before = offset,
             .after = channels - dim - offset + (read_interleaved ? 2 * still : 0),
             .interleaved = read_interleaved,
             .back = (direction == way::back) != (descriptor_.rotation == rotation::negative),
             .exchanged = exchanged && direction != way::within,
             .table_head = table.heads() == 0 ? 0 : dim,
-            .blocks = descriptor_.blocks,
+            .blocks = blocks,
             .between = read_interleaved ? 0 : still,
             .sines = dim / 2};
   }
