@@ -22,7 +22,7 @@ struct rope_options {
   friend bool operator==(const rope_options&, const rope_options&) = default;
 };
 
-/// Rotates queries and keys; see `rotary` for the verbs and for what is promised of them.
+/// Rotates queries and keys; see `rotary_verbs` for the verbs and for what is promised of them.
 ///
 ///     posenc::rope<float> rope({.pairing = posenc::pairing::halves, .dim = 128}, {.base = 500000, .schedule =
 ///     posenc::schedule::llama3{}});
@@ -30,7 +30,7 @@ template <compute_scalar S>
 class rope : public scheduled_rotary<rope<S>, S, rope_options> {
   using base = scheduled_rotary<rope, S, rope_options>;
   friend base;
-  friend rotary<rope, S>;
+  friend rotary_verbs<rope, S>;
 
  public:
   /// \throws argument_error  unless the descriptor is valid, base positive and finite, and the schedule's members within its bounds.

@@ -21,6 +21,11 @@ constexpr index_t length = 7, width = 12;
 constexpr std::array<index_t, length> shuffled{3, 0, 6, 1, 5, 2, 4};
 
 const rope<double> rotary({.pairing = pairing::halves, .dim = 4}, {.base = 100});
+const xpos<double> fading({.pairing = pairing::interleaved, .dim = 4}, {.centre_rule = xpos_centre::fixed, .scale_base = 1e5});
+const multimodal_rope<double> of_text({.pairing = pairing::halves, .dim = 4},
+                                      {.sections = {1, 1}, .arrangement = multimodal_arrangement::interleaved, .base = 100});
+const learned_rope<double> learned({.pairing = pairing::halves, .dim = 4}, std::array{0.9, -0.1, 0.3, 0.2, 1.1, 0.01}, 1, 3);
+const rope<double> exchanged({.pairing = pairing::interleaved_to_halves, .dim = 4}, {.base = 100});
 const alibi<double> linear({.heads = 3, .form = alibi_form::symmetric});
 const sinusoidal<double> absolute({.dim = width, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
 
@@ -63,6 +68,9 @@ TEST_CASE("without an encoding, attention permutes its outputs with its inputs",
 
 TEST_CASE("with an encoding, attention depends on the order of its inputs", "[property]") {
   check_order_matters(rotary);
+  check_order_matters(fading);
+  check_order_matters(of_text);
+  check_order_matters(learned);
   check_order_matters(linear);
   check_order_matters(absolute);
   check_order_matters(compose(absolute, rotary, linear));
@@ -73,6 +81,9 @@ TEST_CASE("relative encodings do not see where a sequence begins", "[property]")
   const auto moved = [&](const auto& encoder, position by) { return outputs(encoder, x, positions::range(length, by)); };
   for (const position by : {-1000, 1, 123'456}) {
     CHECK(reference::difference(moved(rotary, by), moved(rotary, 0), rounding) == "");
+    CHECK(reference::difference(moved(of_text, by), moved(of_text, 0), rounding) == "");
+    CHECK(reference::difference(moved(learned, by), moved(learned, 0), 1e-10) == "");  // its frequencies are rounded to double
+    CHECK(reference::difference(moved(fading, by), moved(fading, 0), rounding) == "");
     CHECK(reference::difference(moved(linear, by), moved(linear, 0), rounding) == "");
     CHECK(reference::difference(moved(compose(rotary, linear), by), moved(rotary, 0), visible) != "");
     CHECK(reference::difference(moved(absolute, by), moved(absolute, 0), visible) != "");
@@ -99,7 +110,32 @@ TEST_CASE("padding changes nothing for the other tokens", "[property]") {
     CHECK(reference::difference(real, outputs(encoder, alone, positions::range(4)), rounding) == "");
   };
   check(rotary);
+  check(fading);
+  check(of_text);
+  check(learned);
   check(linear);
   check(absolute);
   check(no_encoding{});
+}
+
+TEST_CASE("how pairs are laid out does not show, as long as queries and keys agree", "[property]") {
+  const auto x = input();
+  const auto at = positions::range(length);
+  const rope<double> interleaved({.pairing = pairing::interleaved, .dim = 4}, {.base = 100});
+  const rope<double> back({.pairing = pairing::interleaved, .dim = 4, .rotation = rotation::negative}, {.base = 100});
+  CHECK(reference::difference(outputs(exchanged, x, at), outputs(interleaved, x, at), rounding) == "");
+  CHECK(reference::difference(outputs(back, x, at), outputs(interleaved, x, positions::offsets(std::array{0, 0}, length)), visible) != "");
+}
+
+TEST_CASE("a picture does not see where it lies, but how its patches lie", "[property]") {
+  const axial_rope<double> encoder({.pairing = pairing::interleaved, .dim = 4}, {.widths = {2, 2}});
+  const auto x = input();
+  // A class token and two rows of three patches. What a token without a position makes of those with one is not relative.
+  const auto picture = [&](index_t row, index_t column, grid_order order) -> tokens {
+    const auto at = grid_positions({.extents = {2, 3}, .order = order, .prefix = 1, .start = {row, column}});
+    return outputs(encoder, x, at).slice(Eigen::array<index_t, 3>{0, 1, 0}, Eigen::array<index_t, 3>{2, 6, width});
+  };
+  const auto straight = picture(0, 0, grid_order::slowest_first);
+  CHECK(reference::difference(picture(40, -7, grid_order::slowest_first), straight, rounding) == "");
+  CHECK(reference::difference(picture(0, 0, grid_order::fastest_first), straight, visible) != "");
 }

@@ -61,6 +61,48 @@ TEMPLATE_TEST_CASE("rope: decoding equals prefill", "[property]", float, double)
   });
 }
 
+namespace {
+
+/// Decoding and prefill of queries and of keys, at the same positions.
+template <class S, class E>
+void check_rotary(const E& encoder, const positions& at, index_t channels) {
+  INFO(std::string(encoder.name()));
+  const auto x = random_tensor<tensor4<S>>(1, 2, steps, 3, channels);
+  for (const auto role : {operand::query, operand::key}) {
+    auto whole = x;
+    encoder.rotate(heads(whole, axis_order::time_head), role, prepare(encoder, {.queries = at, .keys = at}));
+    CHECK(reference::bit_difference(whole, x) != "");
+    in_every_partition([&, parts = x](index_t from, index_t count) mutable {
+      const auto now = at.slice(from, count);
+      encoder.rotate(tokens_of(parts, from, count), role, prepare(encoder, {.queries = now, .keys = now}));
+      if (from + count == steps) {
+        CHECK(reference::bit_difference(parts, whole) == "");
+        parts = x;
+      }
+    });
+  }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the rotary family: decoding equals prefill", "[property]", float, double) {
+  const auto along = positions::range(steps, start);
+  const auto picture =
+      grid_positions({.extents = {2, (steps - 1) / 2}, .order = grid_order::slowest_first, .prefix = steps - (steps - 1) / 2 * 2});
+  const auto halves = pairing::halves, interleaved = pairing::interleaved;
+  const rotary_descriptor form{.pairing = halves, .dim = 32};
+  check_rotary<TestType>(rope<TestType>({.pairing = pairing::interleaved_to_halves, .dim = 32, .offset = 1}), along, 35);
+  check_rotary<TestType>(rope<TestType>(form, {.schedule = schedule::proportional{.fraction = 0.5}}), along, 32);
+  check_rotary<TestType>(rope<TestType>({.pairing = halves, .dim = 32, .first_head = trailing, .head_count = 2, .blocks = 2}), along, 32);
+  check_rotary<TestType>(xpos<TestType>({.pairing = interleaved, .dim = 32}, {.centre_rule = xpos_centre::fixed, .scale_base = 1e5}), along,
+                         32);
+  check_rotary<TestType>(multimodal_rope<TestType>(form, {.sections = {6, 5, 5}, .arrangement = multimodal_arrangement::interleaved}),
+                         along, 32);
+  check_rotary<TestType>(axial_rope<TestType>(form, {.widths = {16, 16}}), picture, 32);
+  random_source random(5);
+  check_rotary<TestType>(learned_rope<TestType>(form, mixed_frequencies<TestType>(3, 32, 10, random), 2, 3), picture, 32);
+}
+
 TEMPLATE_TEST_CASE("rope: keys rotated into a cache step by step are those of prefill", "[property]", float, double) {
   at_every_instruction_set([] {
     const rope<TestType> encoder({.pairing = pairing::halves, .dim = 64});

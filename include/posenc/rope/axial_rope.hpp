@@ -87,12 +87,12 @@ struct axial_rope_options {
 ///                                    {.widths = {32, 32}, .frequencies = posenc::axial::language{100}});  // rope-vit
 ///
 /// V-JEPA 2 as it was trained pairs its table by halves and its channels as neighbours, which turns nothing: there is no such setting.
-/// See `rotary` for the verbs.
+/// See `rotary_verbs` for the verbs.
 template <compute_scalar S>
 class axial_rope : public scheduled_rotary<axial_rope<S>, S, axial_rope_options> {
   using base = scheduled_rotary<axial_rope, S, axial_rope_options>;
   friend base;
-  friend rotary<axial_rope, S>;
+  friend rotary_verbs<axial_rope, S>;
 
  public:
   /// \throws argument_error  unless the descriptor is valid, widths are even, not negative, and at most dim together, and the frequencies'

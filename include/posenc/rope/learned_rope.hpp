@@ -12,7 +12,7 @@
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/positions.hpp>
 #include <posenc/random.hpp>
-#include <posenc/rope/rotary.hpp>  // the verbs
+#include <posenc/rope/rotary_verbs.hpp>  // the verbs
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
@@ -30,11 +30,11 @@ namespace POSENC_NAMESPACE {
 /// Turns channel pair k of head h at position (p_1, p_2, ...) by the sum of p_a * frequency[h, a, k] radians. Queries and keys must have as
 /// many heads as the frequencies, where each head has its own.
 ///
-/// See `rotary` for the verbs. `rotate_backward` with the rotated queries or keys adds to the gradient of the frequencies too, in double,
-/// in an order that depends on shapes alone; it allocates 8 bytes a frequency.
+/// See `rotary_verbs` for the verbs. `rotate_backward` with the rotated queries or keys adds to the gradient of the frequencies too, in
+/// double, in an order that depends on shapes alone; it allocates 8 bytes a frequency.
 template <compute_scalar S>
-class learned_rope : public rotary<learned_rope<S>, S> {
-  using base = rotary<learned_rope, S>;
+class learned_rope : public rotary_verbs<learned_rope<S>, S> {
+  using base = rotary_verbs<learned_rope, S>;
   friend base;
 
  public:
@@ -60,7 +60,7 @@ class learned_rope : public rotary<learned_rope<S>, S> {
   state prepare(const attention_coordinates& at, const executor& run = {}) const { return {base::prepare(at, run), at}; }
   using base::prepare;
 
-  /// The gradient of `rotate`: d as `rotary` has it, in and out, and d_parameters[0], the frequencies, added to.
+  /// The gradient of `rotate`: d as `rotary_verbs` has it, in and out, and d_parameters[0], the frequencies, added to.
   /// \param rotated  what `rotate` wrote.
   template <class T>
     requires writable_as<T, S>

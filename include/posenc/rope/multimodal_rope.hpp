@@ -47,7 +47,7 @@ struct multimodal_rope_options {
 };
 
 /// Turns pair k by theta_k times the position on the axis it belongs to. `multimodal_positions` makes the positions of text, pictures and
-/// films; positions with one axis, those of text, stand for all axes, and then this is `rope`. See `rotary` for the verbs.
+/// films; positions with one axis, those of text, stand for all axes, and then this is `rope`. See `rotary_verbs` for the verbs.
 ///
 ///     posenc::multimodal_rope<float> rope({.pairing = posenc::pairing::halves, .dim = 128},
 ///                                         {.sections = {16, 24, 24}, .arrangement = posenc::multimodal_arrangement::chunked, .base =
@@ -56,7 +56,7 @@ template <compute_scalar S>
 class multimodal_rope : public scheduled_rotary<multimodal_rope<S>, S, multimodal_rope_options> {
   using base = scheduled_rotary<multimodal_rope, S, multimodal_rope_options>;
   friend base;
-  friend rotary<multimodal_rope, S>;
+  friend rotary_verbs<multimodal_rope, S>;
 
  public:
   /// \throws argument_error  as `rope` does, and unless the sections add up to dim / 2 and fit the arrangement.

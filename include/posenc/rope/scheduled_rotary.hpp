@@ -4,7 +4,7 @@
 
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>        // require
-#include <posenc/rope/rotary.hpp>  // the verbs
+#include <posenc/rope/rotary_verbs.hpp>// the verbs
 #include <posenc/rope/rotary_descriptor.hpp>
 #include <posenc/rope/rotary_table.hpp>
 #include <posenc/tensor.hpp>
@@ -20,8 +20,8 @@ namespace POSENC_NAMESPACE {
 /// is remembered from call to call. Keys cached under other frequencies have to be turned again (`rerotate`), or the length fixed
 /// (`at_length`).
 template <class Encoder, compute_scalar S, class Options>
-class scheduled_rotary : public rotary<Encoder, S> {
-  using base = rotary<Encoder, S>;
+class scheduled_rotary : public rotary_verbs<Encoder, S> {
+  using base = rotary_verbs<Encoder, S>;
 
  public:
   const Options& options() const noexcept { return options_; }

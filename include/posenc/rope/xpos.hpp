@@ -40,12 +40,12 @@ struct xpos_options {
 /// z_k = (2k + 0.4 dim) / (1.4 dim): their product fades by z_k^((p_q - p_k) / scale_base), for queries behind their keys.
 ///
 /// Scales are formed in double and multiply cosines and sines before these are rounded: within 2^-23 relative in float, 2^-42 in double at
-/// 10^5 positions from the centre. See `rotary` for the verbs; `prepare` with plain positions gives the table of queries.
+/// 10^5 positions from the centre. See `rotary_verbs` for the verbs; `prepare` with plain positions gives the table of queries.
 template <compute_scalar S>
 class xpos : public scheduled_rotary<xpos<S>, S, xpos_options> {
   using base = scheduled_rotary<xpos, S, xpos_options>;
   friend base;
-  friend rotary<xpos, S>;
+  friend rotary_verbs<xpos, S>;
 
  public:
   /// \throws argument_error  as `rope` does, and unless the scale base is positive and finite and the centre finite. `prepare` throws for

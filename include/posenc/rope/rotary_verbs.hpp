@@ -24,7 +24,7 @@
 
 namespace POSENC_NAMESPACE {
 
-/// The base of the rotary encoders: `Encoder` derives from `rotary<Encoder, S>`, gives its name, and passes what its options came to.
+/// The base of the rotary encoders: `Encoder` derives from `rotary_verbs<Encoder, S>`, gives its name, and passes what its options came to.
 ///
 /// Queries and keys are `[batch, time, head, channel]` views, made by `heads` or `split_heads`. Angles are fixed-point turns: tables are
 /// within 3.1e-8 (float) and 2.3e-16 (double) of the truth at every position in [-2^31, 2^31], times the attention factor rounded up to a
@@ -35,7 +35,7 @@ namespace POSENC_NAMESPACE {
 /// where threads share the work. Const members may run in any number of threads at once. Values, where a model turns them too, take the
 /// table of the keys; what attention makes of them, `inverse` with that of the queries (DeepSeek-V4).
 template <class Encoder, compute_scalar S>
-class rotary {
+class rotary_verbs {
  public:
   using scalar = S;
 
@@ -171,11 +171,11 @@ class rotary {
     });
   }
 
-  friend bool operator==(const rotary&, const rotary&) = default;
+  friend bool operator==(const rotary_verbs&, const rotary_verbs&) = default;
 
  protected:
   /// \throws argument_error  unless the descriptor is valid and there is a frequency for each pair.
-  rotary(const rotary_descriptor& descriptor, rotary_spectrum spectrum) : descriptor_(descriptor), spectrum_(std::move(spectrum)) {
+  rotary_verbs(const rotary_descriptor& descriptor, rotary_spectrum spectrum) : descriptor_(descriptor), spectrum_(std::move(spectrum)) {
     detail::require_valid(name(), descriptor);
     require(spectrum_.frequencies.count() == descriptor.dim / 2, name(), "there must be a frequency for each pair of channels",
             descriptor.dim / 2, spectrum_.frequencies.count());
@@ -184,11 +184,11 @@ class rotary {
       return;
     while (still_ < descriptor.dim / 2 && spectrum_.frequencies.stands_still(descriptor.dim / 2 - 1 - still_)) ++still_;
   }
-  ~rotary() = default;
-  rotary(const rotary&) = default;
-  rotary(rotary&&) = default;
-  rotary& operator=(const rotary&) = default;
-  rotary& operator=(rotary&&) = default;
+  ~rotary_verbs() = default;
+  rotary_verbs(const rotary_verbs&) = default;
+  rotary_verbs(rotary_verbs&&) = default;
+  rotary_verbs& operator=(const rotary_verbs&) = default;
+  rotary_verbs& operator=(rotary_verbs&&) = default;
 
   // What an encoder may say otherwise: whether its frequencies depend on the length, what they then are, whether positions with one axis
   // stand for all, and whether frequencies change by training.
