@@ -121,10 +121,11 @@ void encode_queries_keys_backward(const E& encoder, head_view<Q> d_queries, head
                                   std::type_identity_t<head_view<const Q>> queries, std::type_identity_t<head_view<const K>> keys,
                                   const state_t<E>& state, [[maybe_unused]] gradient_spans<typename E::scalar> d_parameters,
                                   [[maybe_unused]] const executor& run = {}) {
-  detail::require_heads_match("encode_queries_keys_backward", d_queries, d_keys);
-  require(queries.by_time().extents() == d_queries.by_time().extents() && keys.by_time().extents() == d_keys.by_time().extents(),
-          "encode_queries_keys_backward", "gradients must have the shapes of what they are of", queries.by_time().extents(),
+  constexpr std::string_view who = "encode_queries_keys_backward", shapes = "gradients must have the shapes of what they are of";
+  detail::require_heads_match(who, d_queries, d_keys);
+  require(queries.by_time().extents() == d_queries.by_time().extents(), who, shapes, queries.by_time().extents(),
           d_queries.by_time().extents());
+  require(keys.by_time().extents() == d_keys.by_time().extents(), who, shapes, keys.by_time().extents(), d_keys.by_time().extents());
   if constexpr (rotary_encoder<E>) {
     detail::require_fits(encoder, d_queries, operand::query, state);
     detail::require_fits(encoder, d_keys, operand::key, state);

@@ -2,6 +2,7 @@
 #include <posenc/gradients.hpp>
 
 #include <posenc/posenc.hpp>
+#include <posenc/rope/learned_rope.hpp>
 
 #include "doubles.hpp"
 
@@ -45,6 +46,40 @@ static_assert(trainable<alibi<float>> && trainable<alibi<double>> && !trainable<
               !trainable<no_encoding>);
 static_assert(trainable<doubles::learned<float>> && trainable<doubles::shaw_keys<double>> && trainable<doubles::shaw_values<float>> &&
               !trainable<doubles::forgetting>);
+
+struct turns : named<float> {
+  void rotate(head_view<float>, operand, const attention_positions&) const;
+  void rotate_backward(head_view<float>, operand, const attention_positions&) const;
+};
+struct turns_by_training : turns {
+  void rotate_backward(head_view<float>, head_view<const float>, operand, const attention_positions&, gradient_spans<float>) const;
+};
+struct writes_to_what_was_rotated : turns {
+  void rotate_backward(head_view<float>, head_view<float>, operand, const attention_positions&, gradient_spans<float>) const;
+};
+struct backward_alone : named<float> {
+  void rotate_backward(head_view<float>, head_view<const float>, operand, const attention_positions&, gradient_spans<float>) const;
+};
+static_assert(trains_rotation<turns_by_training> && !trains_rotation<turns> && !trains_rotation<writes_to_what_was_rotated> &&
+              !trains_rotation<backward_alone> && !trains_rotation<int>);
+static_assert(trains_rotation<learned_rope<float>> && trains_rotation<learned_rope<double>> && trainable<learned_rope<float>>);
+static_assert(trains_rotation<compose<learned_rope<float>>> && trains_rotation<compose<alibi<float>, learned_rope<float>, no_encoding>> &&
+              trains_rotation<compose<compose<learned_rope<double>>>> && !trains_rotation<compose<rope<float>, alibi<float>>>);
+static_assert(!trains_rotation<rope<float>> && !trains_rotation<rope<double>> && !trains_rotation<alibi<float>> &&
+              !trains_rotation<sinusoidal<float>> && !trains_rotation<no_encoding> && !trains_rotation<doubles::recorder<false>>);
+
+template <class E>
+concept goes_back_without_what_was_written =
+    requires(const E& e, head_view<float> d, const state_t<E>& state) { encode_queries_keys_backward(e, d, d, state); };
+template <class E>
+concept goes_back = requires(const E& e, head_view<float> d, head_view<const float> x, const state_t<E>& state,
+                             gradient_spans<float> spans) { encode_queries_keys_backward(e, d, d, x, x, state, spans); };
+static_assert(goes_back_without_what_was_written<rope<float>> && goes_back_without_what_was_written<turns> &&
+              goes_back_without_what_was_written<alibi<float>>);
+static_assert(!goes_back_without_what_was_written<learned_rope<float>> && !goes_back_without_what_was_written<turns_by_training> &&
+              !goes_back_without_what_was_written<compose<learned_rope<float>, alibi<float>>>);
+static_assert(goes_back<rope<float>> && goes_back<turns> && goes_back<alibi<float>> && goes_back<learned_rope<float>> &&
+              goes_back<turns_by_training> && goes_back<compose<learned_rope<float>, alibi<float>>>);
 
 static_assert(std::same_as<decltype(parameters(std::declval<adds<double>&>())), std::vector<parameter<double>>>,
               "any encoder can be asked");

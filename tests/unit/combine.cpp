@@ -4,6 +4,7 @@
 #include <posenc/alibi.hpp>
 #include <posenc/no_encoding.hpp>
 #include <posenc/rope.hpp>
+#include <posenc/rope/learned_rope.hpp>
 #include <posenc/sinusoidal.hpp>
 
 #include "catch.hpp"
@@ -11,6 +12,7 @@
 #include "random.hpp"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
@@ -74,9 +76,9 @@ struct tensors {
 };
 
 /// An encoder with a scale of its own.
-struct scaled : no_encoding {
+struct rescaled : no_encoding {
   double factor;
-  explicit scaled(double by) : factor(by) {}
+  explicit rescaled(double by) : factor(by) {}
   double score_scale(index_t channels) const { return factor / static_cast<double>(channels); }
 };
 
@@ -146,6 +148,32 @@ TEST_CASE("each part gets its own slice of the gradients", "[combine]") {
     CHECK((other.spans()[0][0] == 111 && other.spans()[1][0] == 222 && other.spans()[2][0] == 222 && other.spans()[3][0] == 333 &&
            other.spans()[4][0] == 444 && other.spans()[5][0] == 444));
   }
+}
+
+TEST_CASE("a trained rotation gets what was written and its own slice of the gradients", "[combine]") {
+  const learned_rope<double> turns({.pairing = pairing::halves, .dim = 4}, random_vector<double>(8, 2));
+  compose all(slanting(), turns, doubles::shaw_keys<double>{random_table(3, 4)});
+  static_assert(trains_rotation<decltype(all)> && trains_rotation<compose<learned_rope<double>>>);
+  static_assert(!trains_rotation<decltype(compose(turning(), slanting()))> && !trains_rotation<quiet>);
+  gradient_buffer buffer(parameters(all));
+  REQUIRE(buffer.spans().size() == 3);
+  tensors written, d, alone;
+  fill(d.q, 11), fill(alone.q, 11), fill(d.k, 12), fill(alone.k, 12);
+  encode_queries_keys_backward(all, d.queries, d.keys, written.queries, written.keys, prepare(all, five), buffer.spans());
+
+  std::vector<double> sums(2);
+  const std::array<std::span<double>, 1> spans{sums};
+  turns.rotate_backward(alone.queries, written.queries, operand::query, turns.prepare(five), spans);
+  turns.rotate_backward(alone.keys, written.keys, operand::key, turns.prepare(five), spans);
+  CHECK(d == alone);
+  CHECK(std::ranges::equal(buffer.spans()[1], sums));
+  CHECK(sums[0] != 0);
+  CHECK(std::ranges::all_of(buffer.spans()[0], [](double value) { return value == 0; }));
+  CHECK(std::ranges::all_of(buffer.spans()[2], [](double value) { return value == 0; }));
+  CHECK_THROWS_WITH(
+      encode_queries_keys_backward(all, d.queries, d.keys, written.queries, written.keys, prepare(all, five), buffer.spans().first(1)),
+      "[compose] there must be one gradient span per parameter but got 3 and 1");
+  CHECK(d == alone);
 }
 
 TEST_CASE("there must be a gradient span for each parameter, or none at all", "[combine]") {
@@ -231,7 +259,7 @@ TEST_CASE("compositions are equal when their parts are", "[combine]") {
 }
 
 TEST_CASE("the score scale of a composition is that of the part that changes it", "[combine]") {
-  const scaled third(1.0 / 3), half(0.5);
+  const rescaled third(1.0 / 3), half(0.5);
   CHECK(score_scale(compose(turning(), slanting()), 16) == 0.25);
   CHECK(score_scale(compose(no_encoding{}, third), 8) == 1.0 / 3 / 8);
   CHECK(score_scale(compose(half, third), 8) == 0.5 / 8);

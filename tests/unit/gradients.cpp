@@ -5,11 +5,14 @@
 #include <posenc/combine.hpp>
 #include <posenc/no_encoding.hpp>
 #include <posenc/rope.hpp>
+#include <posenc/rope/learned_rope.hpp>
 #include <posenc/sinusoidal.hpp>
 
 #include "catch.hpp"
 #include "doubles.hpp"
 #include "random.hpp"
+#include "reference/difference.hpp"
+#include "reference/refuses.hpp"
 
 #include <algorithm>
 #include <array>
@@ -116,7 +119,7 @@ struct attention {
         d_k(b, j, h, c) += scale * d_scores(b, h, i, j) * q(b, i, h, c);
       }
     });
-    encode_queries_keys_backward(encoder, by_heads(d_q), by_heads(d_k), state);
+    encode_queries_keys_backward(encoder, by_heads(d_q), by_heads(d_k), by_heads(q), by_heads(k), state, d.parameters.spans());
     doubles::for_each(tokens, [&](index_t b, index_t t, index_t h, index_t c) {
       d.x(b, t, h * channels + c) += to_q[flat(h, c)] * d_q(b, t, h, c) + to_k[flat(h, c)] * d_k(b, t, h, c);
     });
@@ -214,6 +217,15 @@ TEST_CASE("gradients equal difference quotients, through a whole attention block
   const doubles::shaw_keys<double> keys{random_table(5, 4)};
   const doubles::shaw_values<double> values{random_table(3, 4)};
 
+  const learned_rope<double> turns({.pairing = pairing::halves, .dim = 4}, random_vector<double>(98, 4), 1, 2);
+  const learned_rope<double> part({.pairing = pairing::interleaved, .dim = 2, .offset = 1, .attention_factor = 1.25}, std::array{0.7});
+
+  SECTION("learned rope, for each head") { check_gradients(turns); }
+  SECTION("learned rope on part of the channels, scaled") { check_gradients(part); }
+  SECTION("learned rope and alibi") { check_gradients(compose(turns, slopes)); }
+  SECTION("learned rope behind everything that is added and biased, and in a composition of its own") {
+    check_gradients(compose(learned, keys, compose(slopes, compose(turns)), values, doubles::forgetting{}));
+  }
   SECTION("none") { check_gradients(compose(no_encoding{}, halves)); }
   SECTION("sinusoidal") { check_gradients(sine); }
   SECTION("learned") { check_gradients(learned); }
@@ -248,6 +260,59 @@ TEST_CASE("gradients of queries and keys must belong together", "[gradients]") {
                     "[encode_queries_keys_backward] the number of query heads must be a multiple of key heads but got 3 and 2");
 }
 
+TEST_CASE("gradients of queries and keys must be of the queries and keys that were written", "[gradients]") {
+  const attention_positions two{positions::range(2), positions::range(2)};
+  const auto refused = [&](auto encoder, auto&& change, const std::string& text) {
+    const auto state = prepare(encoder, two);
+    gradient_buffer buffer(parameters(encoder));
+    block4 q = random_tensor<block4>(1, 1, 2, 2, 4), k = random_tensor<block4>(2, 1, 2, 1, 4), d_q = q, d_k = k;
+    change(q, k, d_q, d_k);
+    const auto key_gradients = d_k;
+    reference::refuses(d_q, text, [&] {
+      encode_queries_keys_backward(encoder, heads(d_q, axis_order::time_head), heads(d_k, axis_order::time_head),
+                                   heads(q, axis_order::time_head), heads(k, axis_order::time_head), state, buffer.spans());
+    });
+    CHECK(reference::bit_difference(d_k, key_gradients) == "");
+    for (const auto& span : buffer.spans()) CHECK(std::ranges::all_of(span, [](double value) { return value == 0; }));
+  };
+  const std::string shapes = "[encode_queries_keys_backward] gradients must have the shapes of what they are of but got ";
+  const rope<double> plain({.pairing = pairing::halves, .dim = 4});
+  const learned_rope<double> trained({.pairing = pairing::halves, .dim = 4}, std::array{0.5, 0.25});
+  const auto wide_queries = [](auto& q, auto&, auto&, auto&) { q = random_tensor<block4>(3, 1, 2, 2, 6); };
+  const auto long_keys = [](auto&, auto& k, auto&, auto&) { k = random_tensor<block4>(3, 1, 3, 1, 4); };
+  refused(plain, wide_queries, shapes + "[1, 2, 2, 6] and [1, 2, 2, 4]");
+  refused(trained, wide_queries, shapes + "[1, 2, 2, 6] and [1, 2, 2, 4]");
+  refused(trained, long_keys, shapes + "[1, 3, 1, 4] and [1, 2, 1, 4]");
+  refused(
+      trained, [](auto& q, auto&, auto& d_q, auto&) { q = d_q = random_tensor<block4>(3, 2, 2, 2, 4); },
+      "[encode_queries_keys_backward] queries and keys must have the same batch but got 2 and 1");
+  // The keys do not fit the table: nothing is written to the queries either.
+  refused(
+      trained, [](auto&, auto& k, auto&, auto& d_k) { k = d_k = random_tensor<block4>(3, 1, 3, 1, 4); },
+      "[learned_rope] time must match the table but got 3 and 2");
+}
+
+TEST_CASE("an encoder that is not trained passes gradients on alike, with what it wrote or without", "[gradients]") {
+  const rope<double> plain({.pairing = pairing::interleaved, .dim = 4});
+  const alibi<double> still({.heads = 2, .form = alibi_form::symmetric});
+  const attention_positions five{positions::range(5), positions::range(5)};
+  const auto q = random_tensor<block4>(1, 1, 5, 2, 4), k = random_tensor<block4>(2, 1, 5, 1, 4);
+  const auto passes = [&](const auto& encoder, bool turns) {
+    block4 with_q = q, with_k = k, without_q = q, without_k = k;
+    encode_queries_keys_backward(encoder, heads(with_q, axis_order::time_head), heads(with_k, axis_order::time_head),
+                                 heads(q, axis_order::time_head), heads(k, axis_order::time_head), prepare(encoder, five), {});
+    encode_queries_keys_backward(encoder, heads(without_q, axis_order::time_head), heads(without_k, axis_order::time_head),
+                                 prepare(encoder, five));
+    CHECK(reference::bit_difference(with_q, without_q) == "");
+    CHECK(reference::bit_difference(with_k, without_k) == "");
+    CHECK((reference::bit_difference(with_q, q) != "") == turns);
+    CHECK((reference::bit_difference(with_k, k) != "") == turns);
+  };
+  passes(plain, true);
+  passes(still, false);
+  passes(compose(plain, still), true);
+}
+
 TEST_CASE("an optimizer that knows no encoder lowers the loss", "[gradients]") {
   const auto descend = [](auto encoder) {
     attention<decltype(encoder)> block{.encoder = encoder};
@@ -262,5 +327,6 @@ TEST_CASE("an optimizer that knows no encoder lowers the loss", "[gradients]") {
   };
   CHECK(descend(doubles::learned<double>{random_table(7, 8)}) < 0);
   CHECK(descend(compose(rope<double>({.pairing = pairing::halves, .dim = 4}), doubles::shaw_keys<double>{random_table(5, 4)})) < 0);
+  CHECK(descend(learned_rope<double>({.pairing = pairing::halves, .dim = 4}, std::array{0.5, 0.25})) < 0);
   CHECK(descend(sinusoidal<double>({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani})) == 0);
 }

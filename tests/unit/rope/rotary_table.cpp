@@ -9,10 +9,13 @@
 #include "reference/difference.hpp"
 #include "reference/refuses.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <complex>
 #include <limits>
+#include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -208,6 +211,177 @@ TEST_CASE("rope undoes a rotation by caches, whose factor it is told", "[rope][r
   CHECK(reference::difference(x, before, 0.1) != "");
   encoder.inverse(heads(x, axis_order::time_head), table);
   CHECK(reference::difference(x, before, 2e-15) == "");
+}
+
+// ---- several axes, heads, coordinates, growth -----------------------------------------------------------------------------------------
+
+namespace {
+
+/// Frequencies [heads, axes, pairs] of up to `most` radians per position, forwards and backwards.
+frequencies random_speeds(index_t heads, index_t axes, index_t pairs, double most) {
+  frequency_series radians;
+  for (const double one : random_vector<double>(41, std::max<index_t>(heads, 1) * axes * pairs)) radians.push_back({most * one, 0});
+  return frequencies::from_radians("test", radians, axes, heads);
+}
+
+/// Cosines and sines of where each token (b, t) stands on each axis, by exact angles; {1, 0} where it stands nowhere.
+template <class S, class At>
+void check_rows(const rotary_table<S>& table, const frequencies& speeds, const At& at) {
+  const double most = sizeof(S) == 4 ? 3.1e-8 + static_cast<double>(speeds.axes()) * 7.4e-10 : 2.4e-16;
+  double worst = 0;
+  for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
+    for (index_t t = 0; t < at.time(); ++t)
+      for (index_t h = 0; h < std::max<index_t>(speeds.heads(), 1); ++h)
+        for (index_t k = 0; k < speeds.count(); ++k) {
+          reference::exact_turns sum;
+          bool placed = true;
+          for (index_t a = 0; a < speeds.axes(); ++a) {
+            const auto place = at(b, t, at.axes() == 1 ? 0 : a);
+            const index_t n = (h * speeds.axes() + a) * speeds.count() + k;
+            if constexpr (std::is_same_v<At, positions>) placed = place != no_position;
+            else placed = place == place;
+            if (placed) sum = sum + reference::turned(place, speeds.whole_turns(n), speeds[n].high, speeds[n].low);
+          }
+          const auto exact = placed ? reference::angle(sum) : reference::cosine_and_sine{1, 0};
+          const S *cosines = table.row(b, t, h), *sines = cosines + speeds.count();
+          worst = std::max(
+              {worst, std::abs(static_cast<double>(cosines[k] - exact.cosine)), std::abs(static_cast<double>(sines[k] - exact.sine))});
+        }
+  CAPTURE(speeds.heads(), speeds.axes());
+  CHECK(worst <= most);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a rotary table has rows for each head and adds the angles of axes", "[rope][rotary_table]", float, double) {
+  for (const index_t heads : {0, 1, 3})
+    for (const index_t axes : {1, 2, 4})
+      for (const index_t batch : {0, 2}) {
+        const auto speeds = random_speeds(heads, axes, 6, 40);
+        std::vector<position> ids;
+        std::vector<double> between;
+        random_numbers random(42);
+        for (index_t a = 0; a < axes; ++a)
+          for (index_t n = 0; n < 5 * std::max<index_t>(batch, 1); ++n) {
+            ids.push_back(n == 3 ? no_position : random.integer(-2'000'000'000, 2'000'000'000));
+            between.push_back(n == 4 ? no_coordinate : 1e6 * random.real<double>());
+          }
+        const auto at = positions::multi_axis(ids, axes, batch);
+        const rotary_table<TestType> table("test", speeds, at);
+        CHECK(table.heads() == heads);
+        CHECK(table.pairs() == 6);
+        CHECK(table.batch() == batch);
+        CHECK(table.time() == 5);
+        check_rows(table, speeds, at);
+        const auto places = coordinates::values(between, axes, batch);
+        check_rows(rotary_table<TestType>("test", rotary_spectrum{speeds}, places, operand::query), speeds, places);
+        // A slice shares the memory, whose axes then lie farther apart than it is long.
+        check_rows(rotary_table<TestType>("test", speeds, at.slice(1, 3)), speeds, at.slice(1, 3));
+        check_rows(rotary_table<TestType>("test", rotary_spectrum{speeds}, places.slice(2, 3), operand::key), speeds, places.slice(2, 3));
+        // With one axis, a token stands at the same on all.
+        for (const auto& one : {positions::range(5, -2), positions::offsets(std::array{7, -70}, 5), positions::ids(std::array{5, -3})})
+          check_rows(rotary_table<TestType>("test", speeds, one), speeds, one);
+        const auto one = coordinates::values(std::array{0.25, -7.5, no_coordinate}, 1);
+        check_rows(rotary_table<TestType>("test", rotary_spectrum{speeds}, one, operand::query), speeds, one);
+      }
+}
+
+TEMPLATE_TEST_CASE("coordinates that are whole give the table of the positions", "[rope][rotary_table]", float, double) {
+  const std::array<position, 12> ids{0, 1, -1, no_position, 1 << 30, -77, 5, 4, 3, no_position, -(1 << 29), 0};
+  const rotary_spectrum spectrum{random_speeds(3, 2, 5, 3), 1.25};
+  for (const index_t batch : {0, 1, 2}) {
+    const auto at = positions::multi_axis(ids, 2, batch);
+    const rotary_table<TestType> expected("test", spectrum, at, operand::query, 0.5),
+        got("test", spectrum, coordinates::of(at), operand::query, 0.5);
+    CHECK(got.factor() == 0.625);
+    CHECK(got.batch() == expected.batch());
+    for (index_t b = 0; b < std::max<index_t>(batch, 1); ++b)
+      for (index_t t = 0; t < at.time(); ++t)
+        for (index_t h = 0; h < 3; ++h)
+          CHECK(std::equal(got.row(b, t, h), got.row(b, t, h) + 10, expected.row(b, t, h), reference::same_bits<TestType>));
+  }
+}
+
+TEMPLATE_TEST_CASE("queries grow and keys shrink by as much", "[rope][rotary_table]", float, double) {
+  const auto speeds = frequencies::plain("test", 6, 10000);
+  const rotary_spectrum spectrum{speeds, 1.5, {0.25, 0, -0.5}, 2};
+  const auto at = positions::ids(std::array{position{2}, position{10}, position{-6}, no_position, position{102}});
+  const rotary_table<TestType> plain("test", speeds, at, 1.5), queries("test", spectrum, at, operand::query),
+      keys("test", spectrum, at, operand::key);
+  CHECK((queries.grows() && !plain.grows()));
+  CHECK_FALSE(queries.only_turns());
+  CHECK_FALSE(rotary_table<TestType>("test", {speeds, 1, {0.25, 0, -0.5}, 2}, at, operand::query).only_turns());
+  for (index_t t = 0; t < 5; ++t)
+    for (std::size_t k = 0; k < 6; ++k) {
+      const double exponent = t == 3 ? 0 : (static_cast<double>(at(0, t)) - 2) * spectrum.growth[k % 3];
+      const auto n = static_cast<index_t>(k);
+      CHECK(reference::same_bits(queries.row(0, t)[n], std::ldexp(plain.row(0, t)[n], static_cast<int>(exponent))));  // they are all whole
+      CHECK(reference::same_bits(keys.row(0, t)[n], std::ldexp(plain.row(0, t)[n], -static_cast<int>(exponent))));
+    }
+  const rotary_table<TestType> between("test", spectrum, coordinates::of(at), operand::key);
+  for (index_t t = 0; t < 5; ++t) CHECK(reference::bit_difference(row(between, 0, t), row(keys, 0, t)) == "");
+}
+
+TEMPLATE_TEST_CASE("the reciprocal of a growing table, or of one by heads, undoes it too", "[rope][rotary_table]", float, double) {
+  constexpr double far = sizeof(TestType) == 4 ? 119 : 999;
+  const auto at = coordinates::values(std::array{0.0, no_coordinate, far, -far, 3.25}, 1);
+  const auto check = [&](const rotary_spectrum& spectrum, operand role) {
+    const rotary_table<TestType> table("test", spectrum, at, role), undone = table.reciprocal();
+    CHECK(undone.heads() == table.heads());
+    CHECK(undone.grows() == table.grows());
+    for (index_t t = 0; t < 5; ++t)
+      for (index_t h = 0; h < std::max<index_t>(table.heads(), 1); ++h)
+        for (index_t k = 0; k < 3; ++k) {
+          const std::complex<double> there(table.row(0, t, h)[k], table.row(0, t, h)[k + 3]),
+              back(undone.row(0, t, h)[k], undone.row(0, t, h)[k + 3]);
+          CHECK(std::abs(there * std::conj(back) - 1.0) <= 3 * std::numeric_limits<TestType>::epsilon());
+        }
+  };
+  for (const operand role : {operand::query, operand::key}) {
+    check({random_speeds(0, 1, 3, 5), 1, {1, -1, 0.3}, 0}, role);
+    check({random_speeds(2, 1, 3, 5), 1, {1, -1, 0.3}, 0}, role);
+    check({random_speeds(2, 1, 3, 5), -1.5}, role);
+  }
+}
+
+TEST_CASE("a rotary table refuses places that do not fit", "[rope][rotary_table][errors]") {
+  const rotary_spectrum two_axes{frequencies::from_radians("test", {{two_pi.high, 0}, {1, 0}, {0, 0}, {two_pi.high / 4, 0}}, 2)};
+  const auto made = [&](const auto& at) { rotary_table<float>("test", two_axes, at, operand::query); };
+  reference::refuses("[test] the positions must have as many axes as the encoder but got 2 and 3",
+                     [&] { made(positions::multi_axis(std::vector<position>(6), 3)); });
+  reference::refuses("[test] the positions must have as many axes as the encoder but got 2 and 3",
+                     [&] { made(coordinates::values(std::vector<double>(6), 3)); });
+
+  // Of the first axis, a turn for each position, of the second a quarter.
+  made(coordinates::values(std::array{2147483647.0, 8589934591.0}, 2));
+  made(coordinates::values(std::array{no_coordinate, no_coordinate}, 2));
+  made(positions::range(1, position{1} << 40));  // positions may be anywhere
+  reference::refuses("[test] coordinate times frequency must stay below 2^31 turns but got 2147483648 and 1",
+                     [&] { made(coordinates::values(std::array{-2147483648.0, 0.0}, 2)); });
+  reference::refuses("[test] coordinate times frequency must stay below 2^31 turns but got 8589934592 and 0.25",
+                     [&] { made(coordinates::values(std::array{0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 8589934592.0}, 2, 2)); });
+  reference::refuses("[test] coordinate times frequency must stay below 2^31 turns but got 8589934592 and 1",
+                     [&] { made(coordinates::values(std::array{8589934592.0}, 1)); });
+  const rotary_spectrum by_head{frequencies::from_radians("test", {{1, 0}, {-two_pi.high / 2, 0}}, 1, 2)};
+  reference::refuses("[test] coordinate times frequency must stay below 2^31 turns but got 4294967296 and 0.5",
+                     [&] { rotary_table<double>("test", by_head, coordinates::values(std::array{4294967296.0}, 1), operand::key); });
+}
+
+TEST_CASE("a rotary table refuses scales that overflow", "[rope][rotary_table][errors]") {
+  const rotary_spectrum growing{frequencies::plain("test", 4, 10000), 1, {0.25, -0.5}, 10};
+  const auto at = [](position id) { return positions::ids(std::array{position{10}, no_position, id}); };
+  const std::string rule = "[test] positions must not be so far from the centre that scales overflow but got ";
+  for (const operand role : {operand::query, operand::key}) {
+    const rotary_table<float> near("test", growing, at(250), role);
+    CHECK(std::isfinite(near.row(0, 2)[1]));
+    rotary_table<float>("test", growing, at(-230), role);
+    rotary_table<double>("test", growing, at(2010), role);
+    reference::refuses(rule + "251", [&] { rotary_table<float>("test", growing, at(251), role); });
+    reference::refuses(rule + "-231", [&] { rotary_table<float>("test", growing, at(-231), role); });
+    reference::refuses(rule + "2011", [&] { rotary_table<double>("test", growing, at(2011), role); });
+    reference::refuses(rule + "250.5",
+                       [&] { rotary_table<float>("test", growing, coordinates::values(std::array{no_coordinate, 250.5}, 1), role); });
+  }
 }
 
 TEST_CASE("a rotary table of nothing is a table", "[rope][rotary_table]") {
