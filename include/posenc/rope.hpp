@@ -45,7 +45,7 @@ class rope : public scheduled_rotary<rope<S>, S, rope_options> {
       : base(descriptor, options, length) {}
 
   static rotary_spectrum spectrum_at(const rotary_descriptor& descriptor, const rope_options& options, index_t length) {
-    const auto made = scaled(options.schedule, name(), descriptor.dim, options.base, length);
+    const auto made = scheduled_series(options.schedule, name(), descriptor.dim, options.base, length);
     return {frequencies::from_radians(name(), made.radians), made.attention_factor};
   }
   static bool options_depend_on_length(const rope_options& options) { return posenc::depends_on_length(options.schedule); }

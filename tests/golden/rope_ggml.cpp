@@ -29,7 +29,7 @@ TEMPLATE_TEST_CASE("ggml's tables", "[golden][rope_ggml][schedule]", float, doub
        {golden_case{"rope_ggml/plain_d128_5e5/", 128, 500000, schedule::unscaled{}, 1, 3.91e-2, 4.43e-2},
         golden_case{"rope_ggml/yarn_x4/", 64, 10000, schedule::yarn{.factor = 4, .original_length = 4096}, 2, 3.11e-4, 2.34e-4}}) {
     INFO(c.folder);
-    const auto series = scaled(c.rule, "test", c.dim, c.base, 1);
+    const auto series = scheduled_series(c.rule, "test", c.dim, c.base, 1);
     CHECK(std::abs(series.attention_factor - load<double>(c.folder + "mscale").values.at(0)) <= 4.5e-16);
     const auto ids = load<std::int64_t>(c.folder + "positions");
     const rotary_table<TestType> table("test", frequencies::from_radians("test", series.radians), positions::ids(golden::view<1>(ids)),

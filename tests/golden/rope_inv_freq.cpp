@@ -70,7 +70,7 @@ TEST_CASE("the frequencies of schedules are the nearest doubles to their formula
          "concentration"}}) {
     const std::string folder = "rope_inv_freq/" + c.folder;
     INFO(folder);
-    const auto series = scaled(c.rule, "test", c.dim, c.base, 1);
+    const auto series = scheduled_series(c.rule, "test", c.dim, c.base, 1);
     CHECK(absolute(radians(series), load<double>(folder + c.name + "_f64")) <= 0);
     CHECK(relative(radians(series), load<float>(folder + c.name)) <= c.reference_error);
     const double attention = c.attention.empty() ? 1 : load<double>(folder + c.attention).values.at(0);
@@ -109,7 +109,7 @@ TEST_CASE("the frequencies of schedules that read the length", "[golden][rope_in
     CHECK(depends_on_length(c.rule));
     for (std::size_t n = 0; n < c.lengths.size(); ++n) {
       INFO(folder << " length " << c.lengths[n]);
-      const auto series = scaled(c.rule, "test", c.dim, 10000, c.lengths[n]);
+      const auto series = scheduled_series(c.rule, "test", c.dim, 10000, c.lengths[n]);
       CHECK(absolute(radians(series), load<double>(folder + "inv_freq_" + std::to_string(n) + "_f64")) <= 0);
       CHECK(relative(radians(series), load<float>(folder + "inv_freq_" + std::to_string(n))) <= c.reference_error[n]);
       CHECK(std::abs(series.attention_factor - attention.at(n)) <= attention_bound);
@@ -129,7 +129,7 @@ rotary_table<S> table_of(const schedule::scaled_series& series, const positions&
 TEMPLATE_TEST_CASE("cosines and sines of DeepSeek V3", "[golden][rope_inv_freq][schedule]", float, double) {
   const std::string folder = "rope_inv_freq/yarn_deepseek_v3_freqs_cis/";
   const yarn rule{.factor = 40, .original_length = 4096, .mscale = 1, .mscale_all_dim = 1};
-  const auto series = scaled(rule, "test", 64, 10000, 8192);
+  const auto series = scheduled_series(rule, "test", 64, 10000, 8192);
   CHECK(absolute(radians(series), load<double>(folder + "inv_freq_f64")) <= 0);
   CHECK(series.attention_factor == 1);
   CHECK(std::abs(rule.score_factor() - load<double>(folder + "softmax_scale_multiplier").values.at(0)) <= attention_bound);
@@ -143,7 +143,7 @@ TEMPLATE_TEST_CASE("cosines and sines of DeepSeek V3", "[golden][rope_inv_freq][
 
 TEMPLATE_TEST_CASE("cosines and sines of YaRN's authors", "[golden][rope_inv_freq][schedule]", float, double) {
   const std::string folder = "rope_inv_freq/yarn_original/";
-  const auto series = scaled(yarn{.factor = 16, .original_length = 4096}, "test", 64, 10000, 1);
+  const auto series = scheduled_series(yarn{.factor = 16, .original_length = 4096}, "test", 64, 10000, 1);
   CHECK(relative(radians(series), load<double>(folder + "inv_freq_f64")) <= 3 * 0x1p-53);  // of the truth's own arithmetic
   CHECK(relative(radians(series), load<float>(folder + "inv_freq")) <= 1.11e-7);
   CHECK(std::abs(series.attention_factor - load<double>(folder + "mscale").values.at(0)) <= attention_bound);
@@ -163,7 +163,7 @@ TEMPLATE_TEST_CASE("cosines and sines of YaRN's authors", "[golden][rope_inv_fre
 
 TEMPLATE_TEST_CASE("the cache of torchtune's Llama 3", "[golden][rope_inv_freq][schedule]", float, double) {
   const std::string folder = "rope_inv_freq/llama3_torchtune/";
-  const auto series = scaled(schedule::llama3{.factor = 8}, "test", 64, 500000, 64);
+  const auto series = scheduled_series(schedule::llama3{.factor = 8}, "test", 64, 500000, 64);
   const auto part = [](const auto& cache, index_t which) {
     auto one = std::remove_cvref_t<decltype(cache)>::filled({cache.shape[0], cache.shape[1]}, 0);
     for (index_t t = 0; t < cache.shape[0]; ++t)

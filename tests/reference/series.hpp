@@ -21,7 +21,7 @@ inline constexpr double infinity = std::numeric_limits<double>::infinity(), not_
 
 /// The frequencies of a schedule as encoders hold them.
 inline posenc::frequencies speeds(const posenc::frequency_schedule& rule, index_t dim, double base, index_t length = 1) {
-  return posenc::frequencies::from_radians("test", posenc::scaled(rule, "test", dim, base, length).radians);
+  return posenc::frequencies::from_radians("test", posenc::scheduled_series(rule, "test", dim, base, length).radians);
 }
 
 /// That a frequency is within 2^-80, relative, of floor(2^128 theta / (2 pi)) as computed in 400 bits.
@@ -36,7 +36,7 @@ inline bool close(double got, double expected) { return std::abs(got - expected)
 
 /// Checks that the schedule refuses to serve `dim` channels with an error that reads `[rope] text`.
 inline void refuses_schedule(const std::string& text, const posenc::frequency_schedule& rule, index_t dim = 8, double base = 10000) {
-  refuses("[rope] " + text, [&] { static_cast<void>(posenc::scaled(rule, "rope", dim, base, 1)); });
+  refuses("[rope] " + text, [&] { static_cast<void>(posenc::scheduled_series(rule, "rope", dim, base, 1)); });
 }
 
 }  // namespace reference

@@ -142,7 +142,7 @@ class axial_rope : public scheduled_rotary<axial_rope<S>, S, axial_rope_options>
     const index_t count = width / 2;
     if (count == 0) return {};
     if (const auto* rule = std::get_if<axial::language>(&options.frequencies)) {
-      const auto made = scaled(rule->schedule, name(), width, rule->base, length);
+      const auto made = scheduled_series(rule->schedule, name(), width, rule->base, length);
       factor = made.attention_factor;
       return made.radians;
     }

@@ -77,7 +77,7 @@ class multimodal_rope : public scheduled_rotary<multimodal_rope<S>, S, multimoda
   static bool options_depend_on_length(const multimodal_rope_options& options) { return posenc::depends_on_length(options.schedule); }
   static rotary_spectrum spectrum_at(const rotary_descriptor& descriptor, const multimodal_rope_options& options, index_t length) {
     const index_t pairs = descriptor.dim / 2;
-    const auto made = scaled(options.schedule, name(), descriptor.dim, options.base, length);
+    const auto made = scheduled_series(options.schedule, name(), descriptor.dim, options.base, length);
     const auto axes = axes_of_pairs(pairs, options);
     frequency_series matrix(options.sections.size() * static_cast<std::size_t>(pairs), {0, 0});
     for (std::size_t k = 0; k < axes.size(); ++k)

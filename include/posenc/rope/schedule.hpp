@@ -223,7 +223,8 @@ using frequency_schedule = std::variant<schedule::unscaled, schedule::linear, sc
 
 /// What the schedule makes of `dim` channels at a forward pass with `length` positions in use (the largest position + 1).
 /// \throws argument_error  unless dim is positive and even, the base positive and finite, and the schedule's own options in range.
-inline schedule::scaled_series scaled(const frequency_schedule& rule, std::string_view who, index_t dim, double base, index_t length) {
+inline schedule::scaled_series scheduled_series(const frequency_schedule& rule, std::string_view who, index_t dim, double base,
+                                                index_t length) {
   return std::visit([&](const auto& one) { return one(who, dim, base, length); }, rule);
 }
 /// Whether frequencies change with the number of positions in use, so that cached keys may not fit.

@@ -65,7 +65,7 @@ class xpos : public scheduled_rotary<xpos<S>, S, xpos_options> {
     require(std::isfinite(options.scale_base) && options.scale_base > 0, name(), "scale_base must be positive and finite",
             options.scale_base);
     require(std::isfinite(options.centre), name(), "centre must be finite", options.centre);
-    const auto made = scaled(options.schedule, name(), descriptor.dim, options.base, length);
+    const auto made = scheduled_series(options.schedule, name(), descriptor.dim, options.base, length);
     rotary_spectrum spectrum{frequencies::from_radians(name(), made.radians), made.attention_factor};
     const auto dim = static_cast<double>(index_t{descriptor.dim});
     for (index_t k = 0; k < descriptor.dim / 2; ++k)

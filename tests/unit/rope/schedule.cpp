@@ -51,7 +51,7 @@ TEST_CASE("a factor of 1 changes nothing, whichever the schedule", "[schedule]")
     for (const index_t length : {0, 1, 100}) {
       for (index_t k = 0; k < 4; ++k)
         CHECK(speeds(idle[n], 8, 10000, length).radians(k) == frequencies::plain("test", 8, 10000).radians(k));
-      CHECK(scaled(idle[n], "test", 8, 10000, length).attention_factor == 1);
+      CHECK(scheduled_series(idle[n], "test", 8, 10000, length).attention_factor == 1);
     }
   }
 }
@@ -64,8 +64,8 @@ TEST_CASE("dim must be positive and even, whichever the schedule", "[schedule]")
 TEST_CASE("the base must be positive and finite, where there is one", "[schedule]") {
   for (const auto& rule : idle)
     for (const double base : {0., -1., not_a_number, infinity}) {
-      if (std::holds_alternative<schedule::explicit_frequencies>(rule)) CHECK_NOTHROW(scaled(rule, "rope", 8, base, 1));
-      else CHECK_THROWS_AS(scaled(rule, "rope", 8, base, 1), argument_error);
+      if (std::holds_alternative<schedule::explicit_frequencies>(rule)) CHECK_NOTHROW(scheduled_series(rule, "rope", 8, base, 1));
+      else CHECK_THROWS_AS(scheduled_series(rule, "rope", 8, base, 1), argument_error);
     }
   refuses_schedule("base must be positive and finite but got 0", schedule::linear{.factor = 2}, 8, 0);
 }
