@@ -175,16 +175,25 @@ TEST_CASE("a rope whose length is fixed turns as one that met that length", "[pr
 TEMPLATE_TEST_CASE("keys are turned from any schedule to any other in one step", "[property][rope][schedule]", float, double) {
   const auto at = positions::ids(std::array{0, 7, -40, 5000});
   const auto keys = random_tensor<tensor4<TestType>>(3, 1, 4, 2, dim + 1);
-  for (const auto& from : rules())
-    for (const auto& to : rules()) {
-      INFO("from " << from.name << " to " << to.name);
-      const rope<TestType> old_rope({.pairing = pairing::halves, .dim = dim, .offset = 1}, {.schedule = from.schedule});
-      const rope<TestType> new_rope({.pairing = pairing::halves, .dim = dim, .offset = 1, .attention_factor = 1.5},
-                                    {.schedule = to.schedule});
-      auto got = keys, expected = keys;
-      old_rope.rotate(heads(got, axis_order::time_head), at);
-      old_rope.rerotate(heads(got, axis_order::time_head), at, new_rope);
-      new_rope.rotate(heads(expected, axis_order::time_head), at);
-      CHECK(reference::difference(got, expected, 8 * tolerance<TestType>(2)) == "");
-    }
+  for (const double factor : {1.0, 1.5})
+    for (const auto& from : rules())
+      for (const auto& to : rules()) {
+        INFO("from " << from.name << " to " << to.name << ", factor " << factor);
+        const rotary_descriptor form{.pairing = pairing::halves, .dim = dim, .offset = 1};
+        auto larger = form;
+        larger.attention_factor = factor;
+        const auto old_rope = rope<TestType>(form, {.schedule = from.schedule}).at_length(100);
+        const auto new_rope = rope<TestType>(larger, {.schedule = to.schedule}).at_length(5001);
+        auto got = keys, expected = keys;
+        old_rope.rotate(heads(got, axis_order::time_head), at);
+        old_rope.rerotate(heads(got, axis_order::time_head), at, new_rope);
+        new_rope.rotate(heads(expected, axis_order::time_head), at);
+        CHECK(reference::difference(got, expected, 8 * tolerance<TestType>(2)) == "");
+      }
+  const rope<TestType> by_length({.pairing = pairing::halves, .dim = dim},
+                                 {.schedule = schedule::dynamic_ntk{.factor = 2, .original_length = 64}});
+  auto x = keys;
+  const std::string text = "[rope] cached keys need frequencies of one length: fix it by at_length";
+  CHECK_THROWS_WITH(by_length.rerotate(heads(x, axis_order::time_head), at, by_length.at_length(9)), text);
+  CHECK_THROWS_WITH(by_length.at_length(9).rerotate(heads(x, axis_order::time_head), at, by_length), text);
 }

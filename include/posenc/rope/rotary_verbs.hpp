@@ -151,22 +151,26 @@ class rotary_verbs {
     turn(checked(keys, keys, {}, shift_table(positions::range(1, delta), {}), way::within, true), run);
   }
   /// Turns cached keys at these positions from this encoder's frequencies to those of `to`, another base or schedule, in one rotation. The
-  /// ratio of the attention factors is applied. \throws argument_error  unless both turn the same channels and none grows (xPos).
+  /// ratio of the attention factors is applied. \throws argument_error  unless both turn the same channels, none grows (xPos), and the
+  /// frequencies of both are fixed: see `at_length`.
   template <class T>
     requires writable_as<T, S>
   void rerotate(head_view<T> keys, const positions& at, const Encoder& to, const executor& run = {}) const {
     require_axes(at);
+    require_fixed_length();
+    to.require_fixed_length();
     auto from = descriptor_;
     from.attention_factor = to.descriptor_.attention_factor;
     require(from == to.descriptor_, name(), "both encoders must turn the same channels", index_t{from.dim}, index_t{to.descriptor_.dim});
-    const index_t length = std::max(length_of(at), to.length_of(at));
-    self().with_spectrum(length, [&](const rotary_spectrum& old_one) {
-      to.with_spectrum(length, [&](const rotary_spectrum& new_one) {
+    self().with_spectrum(0, [&](const rotary_spectrum& old_one) {
+      to.with_spectrum(0, [&](const rotary_spectrum& new_one) {
         require(old_one.growth.empty() && new_one.growth.empty(), name(), "keys whose scale grows cannot be turned to other frequencies");
         const double factor =
             new_one.attention_factor / old_one.attention_factor * (to.descriptor_.attention_factor / descriptor_.attention_factor);
-        const rotary_spectrum change{new_one.frequencies - old_one.frequencies, factor};
-        turn(checked(keys, keys, {}, rotary_table<S>(name(), change, at, operand::key, 1, run), way::within), run);
+        const rotary_table<S> change(name(), {new_one.frequencies - old_one.frequencies, factor}, at, operand::key, 1, run);
+        auto call = checked(keys, keys, {}, change, way::within);
+        if (to.still_ < still_) call = to.checked(keys, keys, {}, change, way::within);  // what stands still in both is left alone
+        turn(call, run);
       });
     });
   }
@@ -209,6 +213,10 @@ class rotary_verbs {
     require(at.axes() == axes || (at.axes() == 1 && self().one_axis_will_do()), name(),
             "the positions must have as many axes as the encoder", axes, at.axes());
   }
+  /// Cached keys do not tell at which length they were turned.
+  void require_fixed_length() const {
+    require(!self().depends_on_length(), name(), "cached keys need frequencies of one length: fix it by at_length");
+  }
   /// How many positions are in use; asked for only where that matters.
   template <class... At>
   index_t length_of(const At&... at) const {
@@ -233,7 +241,7 @@ class rotary_verbs {
     return {first, table(keys, operand::key, length, run)};
   }
   rotary_table<S> shift_table(const positions& deltas, const executor& run) const {
-    require(!self().depends_on_length(), name(), "keys whose frequencies depend on the length can only be shifted by what at_length gives");
+    require_fixed_length();
     return self().with_spectrum(0, [&](rotary_spectrum spectrum) {
       spectrum.attention_factor = 1;
       spectrum.centre = 0;

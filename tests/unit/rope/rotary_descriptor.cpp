@@ -248,7 +248,7 @@ TEST_CASE("a descriptor whose members do not fit is refused", "[rope][rotary_des
   reference::refuses("[rope] both encoders must turn the same channels but got 4 and 6", [&] {
     rope<float>({.pairing = halves, .dim = 4}).rerotate(heads(x, time_head), at, rope<float>({.pairing = halves, .dim = 6}));
   });
-  reference::refuses("[rope] keys whose frequencies depend on the length can only be shifted by what at_length gives", [&] {
+  reference::refuses("[rope] cached keys need frequencies of one length: fix it by at_length", [&] {
     rope<float>({.pairing = halves, .dim = 4}, {.schedule = schedule::dynamic_ntk{.factor = 2, .original_length = 8}})
         .shift(heads(x, time_head), 1);
   });

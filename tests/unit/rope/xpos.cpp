@@ -189,7 +189,7 @@ TEST_CASE("xpos refuses what has no scale", "[rope][xpos][errors]") {
   const xpos<float> by_length({.pairing = interleaved, .dim = 8}, {.centre_rule = xpos_centre::torchscale});
   tensor4<float> keys(1, 1, 1, 8);
   keys.setZero();
-  reference::refuses("[xpos] keys whose frequencies depend on the length can only be shifted by what at_length gives",
+  reference::refuses("[xpos] cached keys need frequencies of one length: fix it by at_length",
                      [&] { by_length.shift(heads(keys, time_head), 3); });
   CHECK_NOTHROW(by_length.at_length(8).shift(heads(keys, time_head), 3));
   reference::refuses("[xpos] keys whose scale grows cannot be turned to other frequencies",
