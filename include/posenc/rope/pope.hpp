@@ -316,7 +316,8 @@ class pope {
                                                       .before = 0,
                                                       .after = 0,
                                                       .interleaved = false};
-    const double cost = detail::nanoseconds_per_value<T> * static_cast<double>(all.size());
+    const double cost =
+        detail::nanoseconds_per_value<T> * static_cast<double>(x.batch() * x.time()) * static_cast<double>(x.count() * x.channels());
     detail::run_tokens(run, call, cost, kernels::rotate<kernel_scalar<T>>);
   }
 
