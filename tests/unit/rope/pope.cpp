@@ -118,11 +118,11 @@ TEST_CASE("pope has the values of its formula", "[pope]") {
   q.setZero(), k.setZero();
   encoder.rotate(by_time(q), operand::query, made);
   encoder.rotate(by_time(k), operand::key, made);
-  constexpr double ln_2 = 0.6931471805599453;
+  constexpr double log_2 = 0.6931471805599453;
   const std::array queries{-0.28845101, 0.69300856, 0.63027695, 0.01386202};  // position 2: cos 2, cos 0.02, sin 2, sin 0.02
   for (index_t c = 0; c < 4; ++c) CHECK(std::abs(q(0, 0, 0, c) - queries[static_cast<std::size_t>(c)]) < 1e-8);
-  CHECK(std::abs(k(0, 1, 0, 1) - ln_2 * 0.8915682882) < 1e-9);   // position 3: cos(0.03 - 0.5)
-  CHECK(std::abs(k(0, 1, 0, 3) + ln_2 * 0.4528862854) < 1e-9);  // sin
+  CHECK(std::abs(k(0, 1, 0, 1) - log_2 * 0.8915682882) < 1e-9);   // position 3: cos(0.03 - 0.5)
+  CHECK(std::abs(k(0, 1, 0, 3) + log_2 * 0.4528862854) < 1e-9);  // sin
 }
 
 TEST_CASE("pope: scores depend on the difference of positions alone, and on magnitudes", "[pope]") {
