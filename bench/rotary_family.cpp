@@ -9,10 +9,13 @@
 #include <posenc/rope/axial_rope.hpp>
 #include <posenc/rope/learned_rope.hpp>
 #include <posenc/rope/multimodal_rope.hpp>
+#include <posenc/rope/pope.hpp>
 #include <posenc/rope/xpos.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -90,6 +93,54 @@ void add_turning(suite& all, const turning& what, const Encoder& encoder, const 
         const posenc::rope<float> plain({.pairing = order, .dim = what.form.dim});
         return [plain, x = view(), table = plain.prepare(posenc::positions::range(time))] { plain.rotate(x, table); };
       });
+  }
+}
+
+/// The loop that one would write.
+[[gnu::noinline]] void raw_pope(const float* __restrict x, float* __restrict y, const float* __restrict table, index_t time, index_t heads,
+                                index_t dim) {
+  for (index_t t = 0; t < time; ++t, table += 2 * dim)
+    for (index_t h = 0; h < heads; ++h, x += dim, y += 2 * dim)
+      for (index_t j = 0; j < dim; ++j) {
+        const float length = std::max(x[j], 0.0f) + std::log1p(std::exp(-std::abs(x[j])));
+        y[j] = length * table[j];
+        y[dim + j] = length * table[dim + j];
+      }
+}
+
+void add_pope(suite& all) {
+  constexpr index_t heads = 32, dim = 128;
+  for (const size_class& size : all.sizes()) {
+    const index_t time = static_cast<index_t>(size.bytes) / (12 * heads * dim), count = time * heads * dim;
+    const auto bytes = static_cast<std::size_t>(count) * 4;
+    const row& one = all.add_row({.path = "pope_f32_d128_out",
+                                  .size = size.name,
+                                  .shape = shape_text({1, time, heads, dim}),
+                                  .bytes = size.bytes,
+                                  .moved = 3 * static_cast<double>(bytes),
+                                  .items = static_cast<double>(count),
+                                  .goals = {{0.8, measure::limit}}});
+    const auto tables = [=] {
+      return posenc::pope<float>({.dim = dim})
+          .prepare(posenc::attention_positions{posenc::positions::range(time), posenc::positions::range(time)});
+    };
+    all.add(one, variant::posenc, [=] {
+      const auto order = posenc::axis_order::time_head;
+      const auto x = posenc::heads(tensor_map(buffer<float>(0, count), index_t{1}, time, heads, dim), order);
+      const auto y = posenc::heads(tensor_map(buffer<float>(1, 2 * count), index_t{1}, time, heads, 2 * dim), order);
+      return [=, encoder = posenc::pope<float>({.dim = dim}), made = tables()] { encoder.rotate(x, y, posenc::operand::query, made); };
+    });
+    all.add(one, variant::raw, [=] {
+      return [=, made = tables(), x = buffer<float>(0, count), y = buffer<float>(1, 2 * count)] {
+        raw_pope(x, y, made.queries.row(0, 0), time, heads, dim);
+      };
+    });
+    all.add(one, variant::limit, [=] {  // reads once, writes twice
+      return [=, x = buffer<float>(0, count), y = buffer<float>(1, 2 * count)] {
+        limits::copy(y, x, bytes);
+        limits::fill(y + count, bytes);
+      };
+    });
   }
 }
 

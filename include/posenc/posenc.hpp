@@ -27,6 +27,7 @@
 #include <posenc/rope/axial_rope.hpp>
 #include <posenc/rope/learned_rope.hpp>
 #include <posenc/rope/multimodal_rope.hpp>
+#include <posenc/rope/pope.hpp>
 #include <posenc/rope/xpos.hpp>
 #include <posenc/sinusoidal.hpp>
 

@@ -100,6 +100,7 @@ TEMPLATE_TEST_CASE("the rotary family: decoding equals prefill", "[property]", f
                          along, 32);
   check_rotary<TestType>(axial_rope<TestType>(form, {.widths = {16, 16}}), picture, 32);
   random_source random(5);
+  check_rotary<TestType>(pope<TestType>({.dim = 16, .heads = 3}, uniform_pope_biases<TestType>(3, 16, random)), along, 32);
   check_rotary<TestType>(learned_rope<TestType>(form, mixed_frequencies<TestType>(3, 32, 10, random), 2, 3), picture, 32);
 }
 

@@ -47,8 +47,8 @@ struct pope_options {
 ///     key at position p:    the same                       with a = p theta_j + b_hj
 ///
 /// so that q_i . k_j = sum over channels of softplus(q) softplus(k) cos((i - j) theta - b). The biases b are trained; they act as if
-/// clamped to [-2 pi, 0] (rounded to S). softplus is within 2.2 units in the last place, angles as exact as `rotary`'s; each product is
-/// rounded once more. A token without a position has angle 0, without bias. The paper multiplies scores by 1 / sqrt(dim): `score_scale`
+/// clamped to [-2 pi, 0] (rounded to S). softplus is within 2.2 units in the last place, angles as exact as those of `rope`; each product
+/// is rounded once more. A token without a position has angle 0, without bias. The paper multiplies scores by 1 / sqrt(dim): `score_scale`
 /// knows.
 ///
 /// q and k are `[batch, time, head, channel]` views. In place, they have 2 dim channels, the first dim of which hold the input; or they
