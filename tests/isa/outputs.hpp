@@ -4,6 +4,7 @@
 #pragma once
 
 #include <posenc/kernels/add.hpp>
+#include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
@@ -14,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace outputs {
@@ -89,6 +91,57 @@ std::vector<T> of_rotate(auto&& run) {
                                               .interleaved = interleaved,
                                               .back = turned_back});
           append(all, x);
+        }
+  return all;
+}
+
+/// Exchanged orders, blocks, tables by head, channels between the halves, both ways, in place and to another tensor.
+template <class T>
+std::vector<T> of_rotate_forms(auto&& run) {
+  std::vector<T> all;
+  struct {
+    bool exchanged, interleaved;
+    index_t blocks, between;
+  } const forms[] = {{true, true, 1, 0},  {true, false, 1, 0},  {false, false, 2, 0},
+                     {false, true, 2, 0}, {false, false, 3, 0}, {false, false, 1, 5}};
+  for (index_t pairs = 1; pairs <= 33; ++pairs)
+    for (const auto& [exchanged, interleaved, blocks, between] : forms)
+      for (const bool by_head : {false, true})
+        for (const bool back : {false, true}) {
+          constexpr index_t time = 2, heads = 3, before = 1, after = 2;
+          const index_t turning = blocks * pairs, channels = before + 2 * blocks * (pairs + between) + after;
+          const auto x = random_stored<T>(7, time * heads * channels);
+          auto in_place = x, y = random_stored<T>(8, time * heads * channels);
+          const auto table = random_vector<compute<T>>(9, time * (by_head ? heads : 1) * 2 * turning);
+          posenc::kernels::rotate_call<T> call{.in = in_place.data(),
+                                               .out = in_place.data(),
+                                               .batch = 1,
+                                               .time = time,
+                                               .heads = heads,
+                                               .in_batch = 0,
+                                               .in_time = heads * channels,
+                                               .in_head = channels,
+                                               .out_batch = 0,
+                                               .out_time = heads * channels,
+                                               .out_head = channels,
+                                               .rows = nullptr,
+                                               .table = table.data(),
+                                               .table_batch = 0,
+                                               .table_time = (by_head ? heads : 1) * 2 * turning,
+                                               .pairs = pairs,
+                                               .before = before,
+                                               .after = after,
+                                               .interleaved = interleaved,
+                                               .back = back,
+                                               .exchanged = exchanged,
+                                               .table_head = by_head ? 2 * turning : 0,
+                                               .blocks = blocks,
+                                               .between = between};
+          run(call);
+          append(all, in_place);
+          call.in = x.data(), call.out = y.data();
+          run(call);
+          append(all, y);
         }
   return all;
 }
@@ -186,6 +239,95 @@ std::vector<T> of_phase(auto&& run) {
                                              .absent_cosine = 1});
           append(all, table);
         }
+  return all;
+}
+
+/// Several axes, positions and coordinates, what grows; rows that stand nowhere included.
+template <class T>
+std::vector<T> of_phase_places(auto&& run) {
+  std::vector<T> all;
+  constexpr index_t rows = 9;
+  constexpr double nowhere = std::numeric_limits<double>::quiet_NaN();
+  for (index_t pairs = 1; pairs <= 17; ++pairs)
+    for (const index_t axes : {1, 2, 4})
+      for (const bool shared : {false, true})  // one place for all axes
+        for (const bool between : {false, true})
+          for (const bool grows : {false, true}) {
+            random_numbers random(10);
+            std::vector<std::uint64_t> words;
+            std::vector<std::int64_t> whole, ids;
+            std::vector<double> coordinates, growth;
+            for (index_t k = 0; k < 2 * axes * pairs; ++k) words.push_back(k % 11 == 4 ? 0 : random.bits());
+            for (index_t k = 0; k < axes * pairs; ++k) whole.push_back(k % 3 == 1 ? 0 : random.integer(-1000, 1000));
+            for (index_t k = 0; k < pairs; ++k) growth.push_back(0.01 * random.real<double>());
+            for (index_t n = 0; n < axes * rows; ++n) {
+              ids.push_back(n % rows == 3 ? posenc::kernels::absent : random.integer(-1000, 1000));
+              coordinates.push_back(n % rows == 5 ? nowhere : n % rows == 6 ? 0x1p-70 : 1000 * random.real<double>());
+            }
+            std::vector<T> table(static_cast<std::size_t>(rows * 2 * pairs));
+            run(posenc::kernels::phase_call<T>{.high = words.data(),
+                                               .low = words.data() + axes * pairs,
+                                               .pairs = pairs,
+                                               .ids = between ? nullptr : ids.data(),
+                                               .first = 0,
+                                               .rows = rows,
+                                               .cosine = table.data(),
+                                               .sine = table.data() + pairs,
+                                               .row = 2 * pairs,
+                                               .interleaved = false,
+                                               .scale = 1.25,
+                                               .absent_cosine = 1,
+                                               .axes = axes,
+                                               .axis = shared ? 0 : rows,
+                                               .coordinates = between ? coordinates.data() : nullptr,
+                                               .whole = whole.data(),
+                                               .growth = grows ? growth.data() : nullptr,
+                                               .centre = 3.5});
+            append(all, table);
+          }
+  return all;
+}
+
+/// Sums for each head and for all, on one axis and several, of positions and coordinates.
+template <class T>
+std::vector<double> of_angle_gradient(auto&& run) {
+  std::vector<double> all;
+  constexpr index_t time = 5, heads = 3;
+  for (index_t pairs = 1; pairs <= 33; ++pairs)
+    for (const bool interleaved : {false, true})
+      for (const index_t axes : {1, 3})
+        for (const bool by_head : {false, true})
+          for (const bool between : {false, true}) {
+            const auto y = random_stored<T>(11, time * heads * 2 * pairs), d = random_stored<T>(12, time * heads * 2 * pairs);
+            random_numbers random(13);
+            std::vector<std::int64_t> ids;
+            std::vector<double> coordinates;
+            for (index_t n = 0; n < axes * time; ++n) {
+              ids.push_back(n % time == 2 ? posenc::kernels::absent : random.integer(-100'000, 100'000));
+              coordinates.push_back(n % time == 1 ? std::numeric_limits<double>::quiet_NaN() : 100 * random.real<double>());
+            }
+            auto sums = random_vector<double>(14, heads * axes * pairs);
+            run(posenc::kernels::angle_gradient_call<T>{.y = y.data(),
+                                                        .d = d.data(),
+                                                        .time = time,
+                                                        .heads = heads,
+                                                        .y_time = heads * 2 * pairs,
+                                                        .y_head = 2 * pairs,
+                                                        .d_time = 2 * pairs,
+                                                        .d_head = time * 2 * pairs,
+                                                        .pairs = pairs,
+                                                        .distance = pairs,
+                                                        .interleaved = interleaved,
+                                                        .ids = ids.data(),
+                                                        .first = 0,
+                                                        .coordinates = between ? coordinates.data() : nullptr,
+                                                        .axes = axes,
+                                                        .axis = time,
+                                                        .sums = sums.data(),
+                                                        .sum_axis = pairs,
+                                                        .sum_head = by_head ? axes * pairs : 0});
+            append(all, sums);
+          }
   return all;
 }
 

@@ -49,6 +49,7 @@ constexpr auto rotate = [](const auto& call) { posenc::kernels::rotate(call); };
 constexpr auto bias = [](const auto& call) { posenc::kernels::bias(call); };
 constexpr auto bias_backward = [](const auto& call) { posenc::kernels::bias_backward(call); };
 constexpr auto phase = [](const auto& call) { posenc::kernels::phase(call); };
+constexpr auto angle_gradient = [](const auto& call) { posenc::kernels::angle_gradient(call); };
 
 constexpr auto reference_add = [](const auto& call) { reference::add(call); };
 constexpr auto reference_rotate = [](const auto& call) { reference::rotate_rounded(call); };
@@ -80,6 +81,11 @@ TEMPLATE_TEST_CASE("rotate has the promised bits", "[isa]", float, double, bfloa
   CHECK(outputs::digest(outputs::of_rotate<TestType>(reference_rotate)) == promised<TestType>::rotate);
 }
 
+TEMPLATE_TEST_CASE("rotate in exchanged order, in blocks and by head has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::rotate_forms, [] { return outputs::of_rotate_forms<TestType>(rotate); });
+  CHECK(outputs::digest(outputs::of_rotate_forms<TestType>(reference_rotate)) == promised<TestType>::rotate_forms);
+}
+
 TEMPLATE_TEST_CASE("bias has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::bias, [] { return outputs::of_bias<TestType>(bias); });
   CHECK(outputs::digest(outputs::of_bias<TestType>(reference_bias)) == promised<TestType>::bias);
@@ -93,6 +99,15 @@ TEMPLATE_TEST_CASE("bias_backward has the promised bits", "[isa]", float, double
 
 TEMPLATE_TEST_CASE("phase has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::phase, [] { return outputs::of_phase<TestType>(phase); });
+}
+
+TEMPLATE_TEST_CASE("phase on several axes, between the integers and growing has the promised bits", "[isa]", float, double, bfloat16,
+                   float16) {
+  check_digest<TestType>(promised<TestType>::phase_places, [] { return outputs::of_phase_places<TestType>(phase); });
+}
+
+TEMPLATE_TEST_CASE("angle_gradient has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<double>(promised<TestType>::angle_gradient, [] { return outputs::of_angle_gradient<TestType>(angle_gradient); });
 }
 
 TEST_CASE("phases in float are the nearest floats, but for one in a thousand", "[isa]") {

@@ -30,10 +30,16 @@ void check_kernels(const std::string& scalar) {
   const std::string of = std::string(name(current_instruction_set())) + " " + scalar + " ";
   check(of + "add", outputs::digest(outputs::of_add<T>([](const auto& call) { kernels::add(call); })), promised::add);
   check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
+  check(of + "rotate_forms", outputs::digest(outputs::of_rotate_forms<T>([](const auto& call) { kernels::rotate(call); })),
+        promised::rotate_forms);
   check(of + "bias", outputs::digest(outputs::of_bias<T>([](const auto& call) { kernels::bias(call); })), promised::bias);
   check(of + "bias_backward", outputs::digest(outputs::of_bias_backward<T>(true, [](const auto& call) { kernels::bias_backward(call); })),
         promised::bias_backward);
   check(of + "phase", outputs::digest(outputs::of_phase<T>([](const auto& call) { kernels::phase(call); })), promised::phase);
+  check(of + "phase_places", outputs::digest(outputs::of_phase_places<T>([](const auto& call) { kernels::phase(call); })),
+        promised::phase_places);
+  check(of + "angle_gradient", outputs::digest(outputs::of_angle_gradient<T>([](const auto& call) { kernels::angle_gradient(call); })),
+        promised::angle_gradient);
 }
 
 /// Frequencies, which are formed in double-double: those of base 10000 and 64 pairs.
