@@ -200,6 +200,7 @@ void add_rotary_family(suite& all) {
       learned_rope<float>(small, mixed_frequencies<float>(16, 64, 10, random), 2, 16), [](const auto& encoder, index_t time) {
         return encoder.prepare(grid_positions({.extents = {time / 4, 4}, .order = grid_order::fastest_first}));
       });
+  add_pope(all);
 }
 
 }  // namespace bench
