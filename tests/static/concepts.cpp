@@ -208,7 +208,9 @@ static_assert(bias_encoder<with_a_state> && position_encoder<with_a_state> && st
 
 // ---- traits --------------------------------------------------------------------------------------------------------------------------
 
-static_assert(is_shiftable<rope<float>> && is_shiftable<rope<double>>);
+static_assert(is_shiftable<rope<float>> && is_shiftable<rope<double>> && is_shiftable<xpos<float>> && is_shiftable<axial_rope<float>> &&
+              is_shiftable<multimodal_rope<double>> && is_shiftable<learned_rope<float>> && is_shiftable<pope<double>>);
+static_assert(!is_shiftable<compose<rope<float>, alibi<float>>> && !is_shiftable<rotary_table<float>>);
 static_assert(!is_shiftable<alibi<float>> && !is_shiftable<sinusoidal<float>> && !is_shiftable<no_encoding> && !is_shiftable<int>);
 
 struct with_a_scale : adds {
@@ -218,6 +220,30 @@ struct with_a_wrong_scale : adds {
   std::string score_scale(index_t) const;
 };
 static_assert(changes_score_scale<with_a_scale> && !changes_score_scale<with_a_wrong_scale> && !changes_score_scale<adds>);
+
+// ---- the rotary family ---------------------------------------------------------------------------------------------------------------
+
+template <class E>
+inline constexpr bool only_turns_queries_and_keys =
+    rotary_encoder<E> && !additive_encoder<E> && !bias_encoder<E> && !contextual_bias_encoder<E> && !value_encoder<E>;
+static_assert(only_turns_queries_and_keys<xpos<float>> && only_turns_queries_and_keys<axial_rope<double>> &&
+              only_turns_queries_and_keys<multimodal_rope<float>> && only_turns_queries_and_keys<learned_rope<float>> &&
+              only_turns_queries_and_keys<pope<float>> && !only_turns_queries_and_keys<alibi<float>>);
+static_assert(!trainable<xpos<float>> && !trainable<axial_rope<float>> && trainable<learned_rope<float>> && trainable<pope<float>>);
+static_assert(changes_score_scale<pope<float>> && !changes_score_scale<rope<float>>);
+
+// Coordinates turn; they have no buckets, slopes or codes of whole tokens.
+template <class E>
+concept prepares_coordinates = requires(const E& e, const attention_coordinates& at) { prepare(e, at); };
+static_assert(prepares_coordinates<rope<float>> && prepares_coordinates<axial_rope<float>> && prepares_coordinates<learned_rope<float>> &&
+              !prepares_coordinates<alibi<float>> && !prepares_coordinates<sinusoidal<float>>);
+
+// An encoder of double does not turn floats, nor one of float doubles; halves are floats' to turn.
+template <class E, class T>
+concept turns = requires(const E& e, head_view<T> x, const state_t<E>& state) { e.rotate(x, operand::query, state); };
+static_assert(turns<xpos<float>, float> && turns<xpos<float>, Eigen::half> && turns<pope<float>, Eigen::bfloat16> &&
+              turns<pope<double>, double>);
+static_assert(!turns<xpos<float>, double> && !turns<pope<double>, float> && !turns<learned_rope<float>, const float>);
 
 // ---- what the stages ask for ---------------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,16 @@ template <class P>
 concept queries_and_keys = requires { P{.queries = positions::range(3), .keys = positions::range(3)}; };
 static_assert(queries_and_keys<attention_positions> && !queries_alone<attention_positions>);
 
+// What checkpoints do not tell of the rotary family either.
+template <class O>
+concept without_members = requires { O{}; };
+static_assert(without_members<rope_options> && without_members<axial_rope_options> && without_members<schedule::unscaled>);
+static_assert(!without_members<xpos_options> && !without_members<multimodal_rope_options> && !without_members<pope_options> &&
+              !without_members<grid> && !without_members<multimodal_options> && !without_members<axial::period_range>);
+static_assert(!without_members<schedule::linear> && !without_members<schedule::ntk> && !without_members<schedule::dynamic_ntk> &&
+              !without_members<schedule::yarn> && !without_members<schedule::llama3> && !without_members<schedule::longrope> &&
+              !without_members<schedule::proportional>);
+
 // Encoders are made from options by name only.
 static_assert(std::constructible_from<rope<float>, rotary_descriptor> && !std::convertible_to<rotary_descriptor, rope<float>>);
 static_assert(!std::default_initializable<rope<float>> && !std::default_initializable<sinusoidal<float>> &&
