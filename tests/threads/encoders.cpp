@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// \file  One encoder, its state and its positions serve any number of threads.
 #include <posenc/posenc.hpp>
+#include <posenc/rope/learned_rope.hpp>
 
 #include "catch.hpp"
 #include "random.hpp"
@@ -10,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -77,6 +79,47 @@ TEMPLATE_TEST_CASE("several threads with one encoder get the bits of one thread"
       --waiting;
       while (waiting > 0) std::this_thread::yield();  // all at once
       for (int round = 0; round < 50; ++round) others += !same_bytes(encode(), alone);
+    });
+  for (auto& thread : running) thread.join();
+  CHECK(others == 0);
+}
+
+TEMPLATE_TEST_CASE("several threads with one trained encoder get the gradients of one thread", "[threads]", float, double, Eigen::half,
+                   Eigen::bfloat16) {
+  using T = TestType;
+  using S = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  constexpr index_t batch = 2, time = 2400, count = 3, channels = 16;  // enough to be split
+  const auto at = positions::offsets(std::array{3, -9}, time);
+  const learned_rope<S> encoder({.pairing = pairing::interleaved, .dim = channels}, random_vector<S>(4, count * channels / 2), 1, count);
+  const auto state = encoder.prepare(attention_positions{at, at});
+  const auto rotated = inputs<T, S, 4>(1, batch, time, count, channels), given = inputs<T, S, 4>(2, batch, time, count, channels);
+
+  struct gradients {
+    tensor<T, 4> x;
+    std::vector<S> frequencies;
+  };
+  const auto backward = [&](const executor& run) {
+    gradients d{given, std::vector<S>(count * channels / 2)};
+    const std::array<std::span<S>, 1> spans{d.frequencies};
+    encoder.rotate_backward(heads(d.x, axis_order::time_head), heads(rotated, axis_order::time_head), operand::query, state, spans, run);
+    return d;
+  };
+  const auto alone = backward({});
+  CHECK(alone.frequencies != std::vector<S>(count * channels / 2));
+
+  constexpr std::size_t threads = 4;
+  Eigen::ThreadPool pool(2);  // which they share
+  const Eigen::ThreadPoolDevice device(&pool, 2);
+  std::atomic<std::size_t> waiting{threads}, others{0};
+  std::vector<std::thread> running;
+  for (std::size_t n = 0; n < threads; ++n)
+    running.emplace_back([&, n] {
+      --waiting;
+      while (waiting > 0) std::this_thread::yield();  // all at once
+      for (int round = 0; round < 5; ++round) {
+        const auto got = backward(n % 2 ? executor(device) : executor());
+        others += !same_bytes(got.x, alone.x) || !same_bytes(got.frequencies, alone.frequencies);
+      }
     });
   for (auto& thread : running) thread.join();
   CHECK(others == 0);
