@@ -1,4 +1,4 @@
-// expect: ::multimodal_arrangement
+// expect: ::multimodal_arrangement | to 'const posenc::multimodal_rope_options'
 // SPDX-License-Identifier: MIT
 // Sections alone do not tell which pairs they are: Qwen2-VL and Qwen3-VL have the same ones and differ.
 #include <posenc/rope/multimodal_rope.hpp>

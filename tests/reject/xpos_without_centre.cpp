@@ -1,4 +1,4 @@
-// expect: ::xpos_centre
+// expect: ::xpos_centre | to 'const posenc::xpos_options'
 // SPDX-License-Identifier: MIT
 // Keys that were cached under one centre are wrong under another, and systems differ.
 #include <posenc/rope/xpos.hpp>
