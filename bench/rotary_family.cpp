@@ -165,9 +165,9 @@ void add_rotary_family(suite& all) {
               [](const auto& encoder, index_t time) {
                 return encoder.prepare(grid_positions({.extents = {time / 4, 4}, .order = grid_order::slowest_first}));
               });
-  const rotary_descriptor two_blocks{.pairing = halves, .dim = 128, .blocks = 2};
-  add_turning(all, {.path = "rotate_f32_axial_blocks_d128", .form = two_blocks, .goals = of_limit},
-              axial_rope<float>(two_blocks, {.widths = {64, 64}, .frequencies = axial::language{100}}),
+  const rotary_descriptor two_blocks{.pairing = halves, .dim = 64, .blocks = 2};
+  add_turning(all, {.path = "rotate_f32_axial_blocks_d64", .form = two_blocks, .channels = 64, .goals = of_limit},
+              axial_rope<float>(two_blocks, {.widths = {32, 32}, .frequencies = axial::language{100}}),
               [](const auto& encoder, index_t time) {
                 return encoder.prepare(grid_positions({.extents = {time / 4, 4}, .order = grid_order::slowest_first}));
               });
@@ -190,8 +190,9 @@ void add_rotary_family(suite& all) {
               rope<float>(wide, {.schedule = schedule::proportional{.fraction = 0.25}}), along);
   add_turning(all, {.path = "rotate_f32_xpos_d128", .form = by_neighbours, .goals = of_limit},
               xpos<float>(by_neighbours, {.centre_rule = xpos_centre::fixed, .scale_base = 1e6}), along);
-  const rotary_descriptor exchanged{.pairing = interleaved_to_halves, .dim = 128};
-  add_turning(all, {.path = "rotate_f32_interleaved_to_halves_d128", .form = exchanged, .goals = of_limit}, rope<float>(exchanged), along);
+  const rotary_descriptor exchanged{.pairing = interleaved_to_halves, .dim = 64};
+  add_turning(all, {.path = "rotate_f32_interleaved_to_halves_d64", .form = exchanged, .channels = 64, .goals = of_limit},
+              rope<float>(exchanged), along);
 
   random_source random(1);
   const rotary_descriptor small{.pairing = interleaved, .dim = 64};
