@@ -32,7 +32,7 @@ struct rotate_call {
   index_t table_head = 0;  ///< stride; 0: one row for all heads
   index_t blocks = 1;
   index_t between = 0;  ///< channels after the first half, and after the second, that do not turn: distance - pairs; 0 with several blocks
-  index_t sines = 0;    ///< in a row of the table, from the cosines to the sines; 0: the pairs of all blocks
+  index_t sines = 0;  ///< in a row of the table, from the cosines to the sines; 0: the pairs of all blocks
 };
 
 }  // namespace POSENC_NAMESPACE::kernels
