@@ -172,6 +172,21 @@ TEST_CASE("a rope whose length is fixed turns as one that met that length", "[pr
   }
 }
 
+TEMPLATE_TEST_CASE("keys are shifted under any schedule, whose factor they keep", "[property][rope][schedule]", float, double) {
+  const auto keys = random_tensor<tensor4<TestType>>(3, 1, 4, 2, dim + 1);
+  for (const auto& rule : rules()) {
+    INFO(rule.name);
+    const auto encoder =
+        rope<TestType>({.pairing = pairing::interleaved, .dim = dim, .attention_factor = 1.25}, {.schedule = rule.schedule})
+            .at_length(5001);
+    auto got = keys, expected = keys;
+    encoder.rotate(heads(got, axis_order::time_head), positions::ids(std::array{0, 7, -40, 5000}));
+    encoder.shift(heads(got, axis_order::time_head), 60);
+    encoder.rotate(heads(expected, axis_order::time_head), positions::ids(std::array{60, 67, 20, 5060}));
+    CHECK(reference::difference(got, expected, 8 * tolerance<TestType>(2)) == "");
+  }
+}
+
 TEMPLATE_TEST_CASE("keys are turned from any schedule to any other in one step", "[property][rope][schedule]", float, double) {
   const auto at = positions::ids(std::array{0, 7, -40, 5000});
   const auto keys = random_tensor<tensor4<TestType>>(3, 1, 4, 2, dim + 1);

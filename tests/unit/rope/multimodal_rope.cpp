@@ -116,10 +116,12 @@ TEMPLATE_TEST_CASE("on text, multimodal_rope is rope, bit for bit", "[rope][mult
     const auto one_axis = encoder.prepare(positions::range(50, 131'000));
     const auto three = multimodal_positions({segment::text{131'050}}).at.slice(131'000, 50);
     const auto three_axes = encoder.prepare(three);
+    const auto between = encoder.prepare(coordinates::of(positions::range(50, 131'000)));
     for (index_t t = 0; t < 50; ++t) {
       const std::vector row(expected.row(0, t), expected.row(0, t) + 128);
       CHECK(reference::bit_difference(std::vector(one_axis.row(0, t), one_axis.row(0, t) + 128), row) == "");
       CHECK(reference::bit_difference(std::vector(three_axes.row(0, t), three_axes.row(0, t) + 128), row) == "");
+      CHECK(reference::bit_difference(std::vector(between.row(0, t), between.row(0, t) + 128), row) == "");
     }
   }
 }

@@ -120,6 +120,9 @@ TEST_CASE("xpos: centres by the length that is in use", "[rope][xpos]") {
   const auto one_step =
       prepare(encoder, {.queries = positions::range(1, 9), .keys = positions::range(10), .new_keys = positions::range(1, 9)});
   const auto fixed = encoder.at_length(10);
+  const auto early_query =
+      prepare(encoder, {.queries = positions::range(1, 3), .keys = positions::range(10), .new_keys = positions::range(0)});
+  CHECK(early_query.queries.row(0, 0)[0] == fixed.prepare(positions::range(1, 3)).row(0, 0)[0]);
   CHECK(one_step.queries.row(0, 0)[0] == fixed.prepare(positions::range(1, 9)).row(0, 0)[0]);
   CHECK(one_step.keys.row(0, 0)[0] == prepare(fixed, {.queries = positions::range(1), .keys = positions::range(1, 9)}).keys.row(0, 0)[0]);
 }
