@@ -27,7 +27,7 @@ inline frequency_series divided_each(std::string_view who, std::string_view name
                                      const std::vector<double>& divisors) {
   frequency_series all = unscaled_series(who, dim, base);
   check_list(who, name, divisors, dim);
-  const std::string rule = std::string(name) + " must be positive";
+  const std::string rule = rule_of(name, " must be positive");
   for (std::size_t k = 0; k < all.size(); ++k) {
     require(divisors[k] > 0, who, rule, divisors[k]);
     all[k] = divisors[k] < std::numeric_limits<double>::infinity() ? all[k] / number(divisors[k]) : number(0.);

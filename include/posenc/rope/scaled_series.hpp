@@ -37,10 +37,13 @@ inline void check_attention_factor(std::string_view who, double factor) {
   require(std::isfinite(factor) && factor != 0, who, "the attention factor must be finite and not zero", factor);
 }
 
+/// A rule about a list, for its error. Not inline: there GCC 12 warns of a copy in std::string that cannot happen.
+[[gnu::noinline]] inline std::string rule_of(std::string_view list, std::string_view rule) { return std::string(list).append(rule); }
+
 /// That a list has an entry for every pair.
 inline void check_list(std::string_view who, std::string_view name, const std::vector<double>& list, index_t dim) {
   const auto size = static_cast<index_t>(list.size());
-  require(size == dim / 2, who, std::string(name) + " must have dim / 2 entries", dim / 2, size);
+  require(size == dim / 2, who, rule_of(name, " must have dim / 2 entries"), dim / 2, size);
 }
 
 /// theta_k = base^(-2 k / dim), which all schedules start from.
