@@ -18,7 +18,7 @@ using tensor_map = Eigen::TensorMap<Eigen::Tensor<float, 3, Eigen::RowMajor>>;
 
 posenc::sinusoidal<float> encoder() {
   return posenc::sinusoidal<float>(
-      {.dim = channels, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani});
+      {.dim = channels, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani{}});
 }
 
 float* ready_codes(index_t time) {

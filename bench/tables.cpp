@@ -57,7 +57,7 @@ void add_table(suite& all, std::string path, const size_class& size, bool consec
 
   all.add(one, variant::posenc, [=] {
     const posenc::sinusoidal<S> encoder(
-        {.dim = dim, .order = posenc::channel_order::cos_sin, .exponent_rule = posenc::exponent_rule::vaswani});
+        {.dim = dim, .order = posenc::channel_order::cos_sin, .exponent_rule = posenc::exponent_rule::vaswani{}});
     const auto at = consecutive ? posenc::positions::range(rows) : posenc::positions::ids(ids());
     return [=, out = posenc::tensor_view<S, 2>(buffer<S>(0, count), {rows, dim})] { encoder.encode(at, out); };
   });

@@ -36,7 +36,7 @@ void for_each_encoder(posenc::alibi_form form, auto&& act) {
   const posenc::alibi<float> alibi({.heads = head_count, .form = form});
   act("none", posenc::no_encoding());
   act("sinusoidal", posenc::sinusoidal<float>(
-                        {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani}));
+                        {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani{}}));
   act("rope halves", rope);
   act("rope interleaved", posenc::rope<float>({.pairing = posenc::pairing::interleaved, .dim = head_channels}));
   act("alibi", alibi);

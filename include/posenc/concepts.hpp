@@ -87,6 +87,13 @@ concept additive_encoder = named_encoder<E> && requires(const E& e, token_view<t
   { e.add(x, at) } -> std::same_as<void>;
 };
 
+/// Adds a code that depends on the position alone: `encode` writes it. A table of codes may be made of it once.
+template <class E>
+concept code_encoder = additive_encoder<E> && requires(const E& e, token_view<typename E::scalar> out, const positions& at) {
+  { e.encode(at, out) } -> std::same_as<void>;
+  { e.dim() } -> std::same_as<index_t>;
+};
+
 /// Turns queries and keys, one tensor and its role per call.
 template <class E>
 concept rotary_encoder = named_encoder<E> && requires(const E& e, head_view<typename E::scalar> x, const state_t<E>& state) {

@@ -21,19 +21,25 @@ namespace POSENC_NAMESPACE {
 /// Radians per position, one number per channel pair: what schedules work on.
 using frequency_series = std::vector<double_double>;
 
+/// exp(first + slope * k / divisor), k = 0 ... count - 1. Relative error below 2^-90.
+/// \throws argument_error  if one exceeds 2^38.
+inline frequency_series geometric_series(std::string_view who, index_t count, double_double first, double_double slope, double divisor) {
+  checked_product(who, std::array<index_t, 2>{2, count}, sizeof(std::uint64_t));
+  const double_double rate = slope / double_double{divisor, 0};
+  frequency_series all(static_cast<std::size_t>(count));
+  for (index_t k = 0; k < count; ++k) {
+    const double_double exponent = first + rate * double_double{static_cast<double>(k), 0};
+    require(exponent.high < 27, who, "frequencies must not exceed 2^38 radians", std::exp(exponent.high));
+    all[static_cast<std::size_t>(k)] = exp(exponent.high > -700 ? exponent : double_double{-700, 0});
+  }
+  return all;
+}
+
 /// base^(-k * step / divisor), k = 0 ... count - 1. Relative error below 2^-90.
 /// \throws argument_error  unless base is positive and finite, and no frequency exceeds 2^38.
 inline frequency_series geometric_series(std::string_view who, index_t count, double base, double step, double divisor) {
   require(std::isfinite(base) && base > 0, who, "base must be positive and finite", base);
-  checked_product(who, std::array<index_t, 2>{2, count}, sizeof(std::uint64_t));
-  const double_double rate = log(base) / double_double{divisor, 0};
-  frequency_series all(static_cast<std::size_t>(count));
-  for (index_t k = 0; k < count; ++k) {
-    const double_double exponent = rate * double_double{-step * static_cast<double>(k), 0};
-    require(exponent.high < 27, who, "base must not be so small that a frequency exceeds 2^38 radians", base);
-    all[static_cast<std::size_t>(k)] = exp(exponent.high > -700 ? exponent : double_double{-700, 0});
-  }
-  return all;
+  return geometric_series(who, count, {0, 0}, log(base) * double_double{-step, 0}, divisor);
 }
 
 /// base^(-2 k / dim), k = 0 ... ceil(dim / 2) - 1 (Vaswani et al. 2017; Su et al. 2021).
@@ -70,11 +76,6 @@ class frequencies {
   }
   /// base^(-2 k / dim) radians per position. See `plain_series`.
   static frequencies plain(std::string_view who, index_t dim, double base) { return from_radians(who, plain_series(who, dim, base)); }
-  /// base^(-k / (count - 1)) radians per position: the last one is exactly 1 / base (tensor2tensor, fairseq). One alone is 1.
-  static frequencies inclusive(std::string_view who, index_t count, double base) {
-    require(count >= 0, who, "the number of frequencies must not be negative", count);
-    return from_radians(who, geometric_series(who, count, base, 1, static_cast<double>(count > 1 ? count - 1 : 1)));
-  }
 
   index_t count() const noexcept { return count_; }  ///< pairs
   index_t axes() const noexcept { return axes_; }
@@ -127,5 +128,21 @@ class frequencies {
   std::vector<std::int64_t> whole_;
   index_t count_ = 0, axes_ = 1, heads_ = 0;
 };
+
+/// \throws argument_error  unless |coordinate + start| * |frequency| stays below 2^31 turns on every axis. Coordinates with one axis stand
+/// there on all.
+template <class Coordinates>
+void require_turns(std::string_view who, const frequencies& speeds, const Coordinates& at, double start = 0) {
+  for (index_t axis = 0; axis < speeds.axes(); ++axis) {
+    double farthest = 0, fastest = 0;
+    for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
+      for (index_t t = 0; t < at.time(); ++t) farthest = std::fmax(farthest, std::abs(at(b, t, at.axes() == 1 ? 0 : axis) + start));
+    for (index_t h = 0; h < std::max<index_t>(speeds.heads(), 1); ++h)
+      for (index_t k = 0; k < speeds.count(); ++k)
+        fastest = std::fmax(fastest, std::abs(speeds.radians((h * speeds.axes() + axis) * speeds.count() + k)));
+    require(farthest * fastest < 0x1p31 * two_pi.high, who, "coordinate times frequency must stay below 2^31 turns", farthest,
+            fastest / two_pi.high);
+  }
+}
 
 }  // namespace POSENC_NAMESPACE

@@ -88,7 +88,7 @@ TEMPLATE_TEST_CASE("sinusoidal codes keep the error bound at every position", "[
       view<2>(expected)(n, channel) = view<2>(is_cosine ? t.cosine : t.sine)(n, pair);
     }
   auto codes = npy<TestType>::filled(expected.shape, 7);
-  const sinusoidal<TestType> encoder({.dim = t.dim, .order = order, .exponent_rule = exponent_rule::vaswani, .base = t.base});
+  const sinusoidal<TestType> encoder({.dim = t.dim, .order = order, .exponent_rule = exponent_rule::vaswani{t.base}});
   encoder.encode(t.at, view<2>(codes));
   CHECK(absolute(codes, expected) <= table_bound<TestType>);
 }

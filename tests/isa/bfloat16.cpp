@@ -50,7 +50,7 @@ TEST_CASE("avx512_bf16 has the bits of the others where nothing is subnormal", "
     for (const auto pairs : {pairing::halves, pairing::interleaved})
       compare(x, [&](tensor& y) { rope<float>({.pairing = pairs, .dim = dim}).rotate(heads(y, axis_order::time_head), at); });
     compare(x, [&](tensor& y) {
-      sinusoidal<float>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani})
+      sinusoidal<float>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}})
           .add(y, positions::range(5, 3));
     });
     compare(x, [&](tensor& y) {

@@ -35,7 +35,7 @@ void encode(bytes& all) {
 
   Eigen::Tensor<S, 2, Eigen::RowMajor> code(time, dim);
   const posenc::sinusoidal<S> sinusoidal(
-      {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani});
+      {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani{}});
   sinusoidal.encode(at, code);
   append(all, code);
 }

@@ -27,7 +27,7 @@ const multimodal_rope<double> of_text({.pairing = pairing::halves, .dim = 4},
 const learned_rope<double> learned({.pairing = pairing::halves, .dim = 4}, std::array{0.9, -0.1, 0.3, 0.2, 1.1, 0.01}, 1, 3);
 const rope<double> exchanged({.pairing = pairing::interleaved_to_halves, .dim = 4}, {.base = 100});
 const alibi<double> linear({.heads = 3, .form = alibi_form::symmetric});
-const sinusoidal<double> absolute({.dim = width, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+const sinusoidal<double> absolute({.dim = width, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
 
 tokens input() { return random_tensor<tokens>(4, 2, length, width); }
 

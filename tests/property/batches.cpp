@@ -27,7 +27,7 @@ constexpr index_t head_count = 3, channels = 10, width = head_count * channels;
 template <class S>
 struct encoders {
   rope<S> rotary{{.pairing = pairing::halves, .dim = channels}};
-  sinusoidal<S> absolute{{.dim = width, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani}};
+  sinusoidal<S> absolute{{.dim = width, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}}};
   alibi<S> linear{{.heads = head_count, .form = alibi_form::symmetric}};
 
   tensor3<S> encoded(tensor3<S> x, const positions& at) const {

@@ -136,7 +136,7 @@ TEMPLATE_TEST_CASE("one step of rows of different age equals each row's own", "[
     const std::array<position, 3> ages{5, 0, 131'071};
     const auto at = positions::offsets(ages, 1);
     const rope<TestType> rotary({.pairing = pairing::interleaved, .dim = 10});
-    const sinusoidal<TestType> absolute({.dim = 10, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani});
+    const sinusoidal<TestType> absolute({.dim = 10, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}});
     const alibi<TestType> linear({.heads = 4, .form = alibi_form::causal});
     const auto q = random_tensor<tensor4<TestType>>(3, 3, 1, 4, 10), scores = random_tensor<tensor4<TestType>>(4, 3, 4, 1, 50);
     const auto x = random_tensor<tensor3<TestType>>(5, 3, 1, 10);
@@ -165,7 +165,7 @@ TEMPLATE_TEST_CASE("sinusoidal: decoding equals prefill", "[property]", float, d
     for (const index_t dim : {7, 30, 300}) {
       const sinusoidal<TestType> encoder({.dim = dim,
                                           .order = channel_order::interleaved,
-                                          .exponent_rule = exponent_rule::tensor2tensor,
+                                          .exponent_rule = exponent_rule::tensor2tensor{},
                                           .start = 1,
                                           .odd_dim = odd_dim::zero_last});
       const auto x = random_tensor<tensor3<TestType>>(6, 1, steps, dim);

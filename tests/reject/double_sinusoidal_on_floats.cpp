@@ -9,6 +9,6 @@ void encode(Eigen::Tensor<float, 3>& x, const posenc::positions& at) {
   using scalar = float;
 #endif
   const posenc::sinusoidal<scalar> encoder(
-      {.dim = 64, .order = posenc::channel_order::sin_cos, .exponent_rule = posenc::exponent_rule::vaswani});
+      {.dim = 64, .order = posenc::channel_order::sin_cos, .exponent_rule = posenc::exponent_rule::vaswani{}});
   encoder.add(x, at);
 }

@@ -6,5 +6,5 @@ using posenc::channel_order, posenc::exponent_rule;
 #ifndef POSENC_ACCEPT
 const posenc::sinusoidal_options options{.dim = 64, .order = channel_order::sin_cos};
 #else
-const posenc::sinusoidal_options options{.dim = 64, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani};
+const posenc::sinusoidal_options options{.dim = 64, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}};
 #endif

@@ -27,11 +27,11 @@ concept rope_with_both = requires { O{.pairing = pairing::halves, .dim = 64}; };
 static_assert(rope_with_both<rotary_descriptor> && !rope_without_pairing<rotary_descriptor> && !rope_without_dim<rotary_descriptor>);
 
 template <class O>
-concept sinusoidal_without_order = requires { O{.dim = 64, .exponent_rule = exponent_rule::vaswani}; };
+concept sinusoidal_without_order = requires { O{.dim = 64, .exponent_rule = exponent_rule::vaswani{}}; };
 template <class O>
 concept sinusoidal_without_rule = requires { O{.dim = 64, .order = channel_order::sin_cos}; };
 template <class O>
-concept sinusoidal_with_both = requires { O{.dim = 64, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani}; };
+concept sinusoidal_with_both = requires { O{.dim = 64, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}}; };
 static_assert(sinusoidal_with_both<sinusoidal_options> && !sinusoidal_without_order<sinusoidal_options> &&
               !sinusoidal_without_rule<sinusoidal_options>);
 

@@ -54,7 +54,7 @@ TEMPLATE_TEST_CASE("several threads with one encoder get the bits of one thread"
   constexpr index_t batch = 2, time = 24, count = 3, channels = 16;
   const auto at = positions::offsets(std::array{3, 1000}, time);
   const rope<S> rotary({.pairing = pairing::interleaved, .dim = channels});
-  const sinusoidal<S> absolute({.dim = channels, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  const sinusoidal<S> absolute({.dim = channels, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
   const alibi<S> linear({.heads = count, .form = alibi_form::causal});
   const auto tables = rotary.prepare({.queries = at, .keys = at});
   const outputs<T> given{inputs<T, S, 4>(1, batch, time, count, channels), inputs<T, S, 4>(2, batch, count, time, time),

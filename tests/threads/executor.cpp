@@ -111,7 +111,7 @@ TEMPLATE_TEST_CASE("what goes past the caches is all there when a verb returns, 
   const auto x = random<T>(1, batch, tokens, count, width);
   const auto x_view = heads(x, time_head);
   const rope<S> rotary({.pairing = pairing::interleaved, .dim = width});
-  const sinusoidal<S> absolute({.dim = count * width, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani});
+  const sinusoidal<S> absolute({.dim = count * width, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}});
   const auto at = positions::range(tokens, 5);
   const auto table = rotary.prepare(at);
   const token_view<const T> embeddings(x.data(), {batch, tokens, count * width});
@@ -150,7 +150,7 @@ TEMPLATE_TEST_CASE("sinusoidal has the same bits on any number of threads", "[ex
   for (const index_t dim : {192, 173}) {
     const sinusoidal<S> encoder({.dim = dim,
                                  .order = channel_order::interleaved,
-                                 .exponent_rule = exponent_rule::vaswani,
+                                 .exponent_rule = exponent_rule::vaswani{},
                                  .start = 2,
                                  .odd_dim = odd_dim::drop_last});
     const auto x = random<T>(1, batch, tokens, dim);
@@ -195,7 +195,7 @@ TEMPLATE_TEST_CASE("alibi has the same bits on any number of threads", "[executo
 TEST_CASE("the stages of a transformer hand the executor on, through compose too", "[executor]") {
   using T = float;
   const compose both(rope<T>({.pairing = pairing::interleaved, .dim = 64}), alibi<T>({.heads = count, .form = alibi_form::causal}),
-                     sinusoidal<T>({.dim = 768, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani}));
+                     sinusoidal<T>({.dim = 768, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}}));
   const auto at = positions::range(2200);
   const auto state = prepare(both, {at, at});
   check_threads(random<T>(1, 1, 2200, count, 64), [&](auto& y, const executor& run) {

@@ -38,7 +38,7 @@ bool same(const Tensor& a, const Tensor& b) {
 rope<double> turning() { return rope<double>({.pairing = pairing::halves, .dim = 4}); }
 alibi<double> slanting() { return alibi<double>({.heads = 2, .form = alibi_form::symmetric}); }
 sinusoidal<double> waving() {
-  return sinusoidal<double>({.dim = 8, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  return sinusoidal<double>({.dim = 8, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
 }
 doubles::table<double> random_table(index_t rows, index_t channels) { return {rows, channels, random_vector<double>(9, rows * channels)}; }
 
@@ -287,7 +287,7 @@ TEST_CASE("nothing is written before the checks of all parts, and of queries and
   CHECK(all_ones(q));
 
   const auto codes = [](index_t dim) {
-    return sinusoidal<float>({.dim = dim, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani});
+    return sinusoidal<float>({.dim = dim, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}});
   };
   Eigen::Tensor<float, 2, Eigen::RowMajor> x(2, 4);
   x.setConstant(1);

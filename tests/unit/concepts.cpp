@@ -77,7 +77,7 @@ struct scaled : no_encoding {
 
 TEST_CASE("each encoder acts at its stages and nowhere else", "[concepts]") {
   CHECK(stages(no_encoding{}).empty());
-  CHECK(stages(sinusoidal<double>({.dim = 12, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani})) == "x ");
+  CHECK(stages(sinusoidal<double>({.dim = 12, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}})) == "x ");
   CHECK(stages(doubles::learned<double>{random_table(5, 12)}) == "x ");
   CHECK(stages(rope<double>({.pairing = pairing::halves, .dim = 4})) == "q k ");
   CHECK(stages(alibi<double>({.heads = 3, .form = alibi_form::symmetric})) == "scores ");

@@ -104,7 +104,7 @@ TEST_CASE("rope writes into slots of a cache that lie far apart", "[rope][far]")
 }
 
 TEMPLATE_TEST_CASE("sinusoidal codes reach tokens that lie far apart", "[sinusoidal][far]", float, Eigen::half, Eigen::bfloat16) {
-  const sinusoidal<float> encoder({.dim = 34, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  const sinusoidal<float> encoder({.dim = 34, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
   const auto at = positions::offsets(std::array{3, 500}, 5);
   for (const auto& strides : {std::array<index_t, 4>{5 * beyond, 0, beyond, 1}, std::array<index_t, 4>{beyond, 0, 40, 1}}) {
     const std::array<index_t, 4> extents{2, 1, 5, 34};  // batch, nothing, time, channel

@@ -209,7 +209,7 @@ TEST_CASE("backward adds to what the buffer holds", "[gradients]") {
 // ---- the gradient twins --------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("gradients equal difference quotients, through a whole attention block", "[gradients]") {
-  const sinusoidal<double> sine({.dim = 8, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  const sinusoidal<double> sine({.dim = 8, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
   const doubles::learned<double> learned{random_table(7, 8)};
   const rope<double> halves({.pairing = pairing::halves, .dim = 4});
   const rope<double> pairs({.pairing = pairing::interleaved, .dim = 2, .offset = 1, .attention_factor = 1.25});
@@ -328,5 +328,5 @@ TEST_CASE("an optimizer that knows no encoder lowers the loss", "[gradients]") {
   CHECK(descend(doubles::learned<double>{random_table(7, 8)}) < 0);
   CHECK(descend(compose(rope<double>({.pairing = pairing::halves, .dim = 4}), doubles::shaw_keys<double>{random_table(5, 4)})) < 0);
   CHECK(descend(learned_rope<double>({.pairing = pairing::halves, .dim = 4}, std::array{0.5, 0.25})) < 0);
-  CHECK(descend(sinusoidal<double>({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani})) == 0);
+  CHECK(descend(sinusoidal<double>({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}})) == 0);
 }

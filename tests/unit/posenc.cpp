@@ -25,7 +25,7 @@ concept moves_nothing = posenc::position_encoder<E> && !posenc::trainable<E>;
 TEST_CASE("one include brings everything", "[posenc]") {
   using namespace posenc;
   static_assert(moves_nothing<no_encoding> && moves_nothing<sinusoidal<float>> && moves_nothing<rope<double>> && trainable<alibi<float>>);
-  const compose all(sinusoidal<float>({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani}),
+  const compose all(sinusoidal<float>({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}}),
                     rope<float>({.pairing = pairing::halves, .dim = 8}), alibi<float>({.heads = 2, .form = alibi_form::causal}),
                     no_encoding{});
   CHECK(std::string_view(all.name()) == "compose");

@@ -28,7 +28,7 @@ template <class S>
 using tensor3 = Eigen::Tensor<S, 3, RowMajor>;
 
 constexpr channel_order orders[] = {channel_order::interleaved, channel_order::sin_cos, channel_order::cos_sin};
-constexpr exponent_rule rules[] = {exponent_rule::vaswani, exponent_rule::tensor2tensor};
+const any_exponent_rule rules[] = {exponent_rule::vaswani{}, exponent_rule::tensor2tensor{}};
 
 reference::order in_reference(channel_order order) {
   return order == channel_order::interleaved ? reference::order::interleaved
@@ -39,7 +39,7 @@ reference::order in_reference(channel_order order) {
 /// Channel c of dim, or no wave at all where the code is zero.
 std::optional<reference::wave> wave_of(const sinusoidal_options& options, index_t c) {
   const index_t dim = options.dim, half = dim / 2;
-  const bool last_is_base = options.exponent_rule == exponent_rule::tensor2tensor;
+  const bool last_is_base = options.exponent_rule == exponent_rule::tensor2tensor{};
   const auto order = in_reference(options.order);
   if (dim % 2 == 0) return reference::even_wave(order, last_is_base, dim, c);
   if (options.odd_dim == odd_dim::round_up) return reference::even_wave(order, last_is_base, dim + 1, c);
@@ -89,7 +89,7 @@ void check_codes(const sinusoidal_options& options) {
 
 template <class S>
 sinusoidal<S> interleaved(index_t dim) {
-  return sinusoidal<S>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  return sinusoidal<S>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
 }
 
 }  // namespace
@@ -123,7 +123,7 @@ TEST_CASE("sinusoidal codes have the values of their papers", "[sinusoidal]") {
   CHECK(std::abs(code(0, 2) - 0.029995500202495661) < 3e-16);
   CHECK(std::abs(code(0, 3) - 0.99955003374898753) < 3e-16);
   // tensor2tensor: the last of three frequencies is exactly 1 / base, the middle one the root of it.
-  const sinusoidal<double> whisper({.dim = 6, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::tensor2tensor});
+  const sinusoidal<double> whisper({.dim = 6, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::tensor2tensor{}});
   CHECK(whisper.inspect().count() == 3);
   CHECK(whisper.inspect().radians(0) == 1.0);
   CHECK(whisper.inspect().radians(1) == 1e-2);
@@ -134,7 +134,7 @@ TEST_CASE("sinusoidal codes of one channel", "[sinusoidal]") {
   tensor2<double> code(1, 1);
   const auto encoded = [&](channel_order order, odd_dim policy) {
     code.setConstant(9);
-    sinusoidal<double>({.dim = 1, .order = order, .exponent_rule = exponent_rule::vaswani, .odd_dim = policy})
+    sinusoidal<double>({.dim = 1, .order = order, .exponent_rule = exponent_rule::vaswani{}, .odd_dim = policy})
         .encode(positions::range(1, 2), code);
     return code(0, 0);
   };
@@ -143,7 +143,7 @@ TEST_CASE("sinusoidal codes of one channel", "[sinusoidal]") {
   CHECK(std::abs(encoded(channel_order::sin_cos, odd_dim::round_up) - std::sin(2.0)) < 3e-16);
   CHECK(encoded(channel_order::interleaved, odd_dim::zero_last) == 0);
   const sinusoidal<double> nothing(
-      {.dim = 1, .order = channel_order::interleaved, .exponent_rule = exponent_rule::tensor2tensor, .odd_dim = odd_dim::zero_last});
+      {.dim = 1, .order = channel_order::interleaved, .exponent_rule = exponent_rule::tensor2tensor{}, .odd_dim = odd_dim::zero_last});
   CHECK(nothing.inspect().count() == 0);
   code.setConstant(4);
   nothing.add(code, positions::range(1, 2));
@@ -151,7 +151,7 @@ TEST_CASE("sinusoidal codes of one channel", "[sinusoidal]") {
 }
 
 TEMPLATE_TEST_CASE("sinusoidal codes stay accurate at far positions", "[sinusoidal]", float, double) {
-  const sinusoidal<TestType> encoder({.dim = 32, .order = channel_order::cos_sin, .exponent_rule = exponent_rule::vaswani});
+  const sinusoidal<TestType> encoder({.dim = 32, .order = channel_order::cos_sin, .exponent_rule = exponent_rule::vaswani{}});
   const auto at = positions::ids(std::array<position, 5>{1'000'000, 16'777'217, -2'147'483'648, 2'147'483'648, 1'999'999'973});
   tensor2<TestType> code(5, 32);
   encoder.encode(at, code);
@@ -173,7 +173,7 @@ TEMPLATE_TEST_CASE("sinusoidal add adds the code that encode writes", "[sinusoid
   for (const auto& [batch, time, dim] : shapes)
     for (const auto order : orders) {
       const sinusoidal<TestType> encoder(
-          {.dim = dim, .order = order, .exponent_rule = exponent_rule::vaswani, .start = 1, .scale = 1.25, .odd_dim = odd_dim::round_up});
+          {.dim = dim, .order = order, .exponent_rule = exponent_rule::vaswani{}, .start = 1, .scale = 1.25, .odd_dim = odd_dim::round_up});
       std::vector<position> starts, ids;
       for (index_t b = 0; b < batch; ++b) starts.push_back(1000 * b - 7);
       for (index_t n = 0; n < batch * time; ++n) ids.push_back(n % 11 == 5 ? no_position : (n * 7919) % 10007 - 5000);
@@ -272,7 +272,7 @@ TEST_CASE("sinusoidal positions with a start reach beyond the ends of positions"
   for (const position p : {far, -far})
     for (const position start : {most, -most}) {
       const sinusoidal<double> encoder(
-          {.dim = 4, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani, .start = start});
+          {.dim = 4, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}, .start = start});
       tensor2<double> code(1, 4);
       encoder.encode(positions::ids(std::array{p}), code);
       for (index_t k = 0; k < 2; ++k) {
@@ -298,7 +298,7 @@ TEST_CASE("sinusoidal does nothing to empty tensors", "[sinusoidal]") {
 }
 
 TEST_CASE("sinusoidal: encoders are equal where their options are", "[sinusoidal]") {
-  const sinusoidal_options options{.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani};
+  const sinusoidal_options options{.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}};
   const auto with = [&](auto&& change) {
     auto other = options;
     change(other);
@@ -308,7 +308,7 @@ TEST_CASE("sinusoidal: encoders are equal where their options are", "[sinusoidal
   CHECK(encoder == with([](auto&) {}));
   CHECK(encoder != with([](auto& o) { o.dim = 6; }));
   CHECK(encoder != with([](auto& o) { o.order = channel_order::cos_sin; }));
-  CHECK(encoder != with([](auto& o) { o.exponent_rule = exponent_rule::tensor2tensor; }));
+  CHECK(encoder != with([](auto& o) { o.exponent_rule = exponent_rule::tensor2tensor{}; }));
   CHECK(encoder != with([](auto& o) { o.base = 100; }));
   CHECK(encoder != with([](auto& o) { o.start = 1; }));
   CHECK(encoder != with([](auto& o) { o.scale = 2; }));
@@ -319,7 +319,7 @@ TEST_CASE("sinusoidal: encoders are equal where their options are", "[sinusoidal
 }
 
 TEST_CASE("sinusoidal refuses options that make no code", "[sinusoidal][errors]") {
-  const sinusoidal_options good{.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani};
+  const sinusoidal_options good{.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}};
   const auto refused = [&](const std::string& text, auto&& change) {
     auto options = good;
     change(options);
@@ -332,7 +332,7 @@ TEST_CASE("sinusoidal refuses options that make no code", "[sinusoidal][errors]"
   refused("base must be positive and finite but got 0", [](auto& o) { o.base = 0; });
   refused("base must be positive and finite but got nan", [](auto& o) { o.base = nan; });
   refused("base must be positive and finite but got inf",
-          [](auto& o) { o.base = infinity, o.exponent_rule = exponent_rule::tensor2tensor; });
+          [](auto& o) { o.base = infinity, o.exponent_rule = exponent_rule::tensor2tensor{}; });
   refused("scale must be finite but got nan", [](auto& o) { o.scale = nan; });
   refused("scale must be finite but got -inf", [](auto& o) { o.scale = -infinity; });
   refused("start must lie in [-2^61, 2^61] but got 2305843009213693953", [](auto& o) { o.start = (position{1} << 61) + 1; });

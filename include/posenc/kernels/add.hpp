@@ -6,19 +6,34 @@
 
 namespace POSENC_NAMESPACE::kernels {
 
-/// out = in + table, all `[batch, time, channel]` with contiguous channels; strides count elements, and are 0 where rows share a code.
-/// Preconditions: `in` and `out` are one view or do not overlap; `table` overlaps neither; destination rows are distinct.
+/// Where the codes of tokens [batch, time] stand.
+template <class S>
+struct code_source {
+  const S* table;                     ///< the code of token (b, t) is table + b * batch + t * time
+  index_t batch, time;                ///< strides, 0 where rows share a code
+  const std::int64_t* ids = nullptr;  ///< instead: table + ids[b * ids_batch + t] * time; `absent`: no code
+  index_t ids_batch = 0;
+  S scale = 1;                        ///< multiplies the code
+};
+
+/// How many sources one call may add.
+inline constexpr index_t most_sources = 8;
+
+/// out = in * in_scale + code * scale of the first source + ... of the second, all `[batch, time, channel]` with contiguous channels;
+/// strides count elements. Each operation rounds once to compute<T>, and the result to T.
+/// Preconditions: `in` and `out` are one view or do not overlap; sources overlap neither; destination rows are distinct.
 template <class T>
 struct add_call {
   const T* in;
   T* out;
-  const compute<T>* table;
+  const code_source<compute<T>>* sources;
+  index_t count;  ///< of sources
   index_t batch, time, channels;
   index_t in_batch, in_time;
   index_t out_batch, out_time;
-  index_t table_batch, table_time;
   const std::int64_t* rows = nullptr;  ///< token (b, t) goes to out + rows[b * time + t] * out_time; null: to its own place; < 0: nowhere
   bool streaming = false;  ///< past the caches, where `out` is another tensor whose rows are whole cache lines
+  compute<T> in_scale = 1;
 };
 
 }  // namespace POSENC_NAMESPACE::kernels

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <posenc/kernels/dispatch.hpp>
-#include <posenc/kernels/phase.hpp>  // absent
 
 namespace POSENC_NAMESPACE::kernels {
 

@@ -9,10 +9,14 @@
 #include <bit>  // endian
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace POSENC_NAMESPACE::kernels {
 
 using index_t = std::ptrdiff_t;
+
+/// The id that means "no position".
+inline constexpr std::int64_t absent = std::numeric_limits<std::int64_t>::min();
 
 /// The one of the functions that the instruction set in use asks for. Only kernels of bfloat16 have the last one.
 template <class Function>

@@ -4,8 +4,6 @@
 
 #include <posenc/kernels/dispatch.hpp>
 
-#include <limits>
-
 namespace POSENC_NAMESPACE::kernels {
 
 /// What one call fills: row r holds, for each pair k, the cosine and the sine of position r times frequency k, times `scale`; with several
@@ -32,9 +30,6 @@ struct phase_call {
   const double* growth = nullptr;       ///< pair k is multiplied by 2^((position - centre) * growth[k]), whose exponent is at most 1000
   double centre = 0;
 };
-
-/// The id that means "no position".
-inline constexpr std::int64_t absent = std::numeric_limits<std::int64_t>::min();
 
 }  // namespace POSENC_NAMESPACE::kernels
 

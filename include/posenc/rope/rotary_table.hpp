@@ -55,7 +55,7 @@ class rotary_table {
   rotary_table(std::string_view who, const rotary_spectrum& spectrum, const coordinates& at, operand role, double factor = 1,
                const executor& run = {})
       : rotary_table(who, at.batch(), at.time(), spectrum, factor, at.axes()) {
-    require_range(who, spectrum, at);
+    require_turns(who, spectrum.frequencies, at);
     if (!spectrum.growth.empty()) require_growth(who, spectrum, at);
     fill_rows(spectrum, at, role, run, [&](auto& call, index_t b, index_t t) { call.coordinates = at.row(b) + t; });
   }
@@ -176,19 +176,6 @@ class rotary_table {
           }
       });
     });
-  }
-  static void require_range(std::string_view who, const rotary_spectrum& spectrum, const coordinates& at) {
-    const frequencies& speeds = spectrum.frequencies;
-    for (index_t axis = 0; axis < speeds.axes(); ++axis) {
-      double farthest = 0, fastest = 0;
-      for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
-        for (index_t t = 0; t < at.time(); ++t) farthest = std::fmax(farthest, std::abs(at(b, t, at.axes() == 1 ? 0 : axis)));
-      for (index_t h = 0; h < std::max<index_t>(speeds.heads(), 1); ++h)
-        for (index_t k = 0; k < speeds.count(); ++k)
-          fastest = std::fmax(fastest, std::abs(speeds.radians((h * speeds.axes() + axis) * speeds.count() + k)));
-      require(farthest * fastest < 0x1p31 * two_pi.high, who, "coordinate times frequency must stay below 2^31 turns", farthest,
-              fastest / two_pi.high);
-    }
   }
   template <class At>
   static void require_growth(std::string_view who, const rotary_spectrum& spectrum, const At& at) {

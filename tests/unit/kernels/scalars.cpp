@@ -86,7 +86,7 @@ TEMPLATE_TEST_CASE("sinusoidal codes on 16-bit storage are float codes, rounded 
       for (const index_t dim : {2, 7, 33, 64, 100}) {
         const pinned pin(set);
         const sinusoidal<float> encoder(
-            {.dim = dim, .order = order, .exponent_rule = exponent_rule::vaswani, .scale = 0.7, .odd_dim = odd_dim::drop_last});
+            {.dim = dim, .order = order, .exponent_rule = exponent_rule::vaswani{}, .scale = 0.7, .odd_dim = odd_dim::drop_last});
         const auto at = positions::ids(std::array{0, -5, 100000, 17});
         auto narrow = filled<TestType, 3>({2, 4, dim});
         auto wide = widened<TestType, 3>(narrow);
