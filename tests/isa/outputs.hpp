@@ -4,6 +4,7 @@
 #pragma once
 
 #include <posenc/kernels/add.hpp>
+#include <posenc/kernels/add_gradient.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
 #include <posenc/kernels/phase.hpp>
@@ -37,19 +38,80 @@ std::vector<T> of_add(auto&& run) {
       constexpr index_t batch = 2, time = 3;
       auto x = random_stored<T>(1, batch * time * (channels + gap));
       const auto table = random_vector<compute<T>>(2, time * channels);
+      const posenc::kernels::code_source<compute<T>> codes{.table = table.data(), .batch = 0, .time = channels};
       run(posenc::kernels::add_call<T>{.in = x.data(),
                                        .out = x.data(),
-                                       .table = table.data(),
+                                       .sources = &codes,
+                                       .count = 1,
                                        .batch = batch,
                                        .time = time,
                                        .channels = channels,
                                        .in_batch = time * (channels + gap),
                                        .in_time = channels + gap,
                                        .out_batch = time * (channels + gap),
-                                       .out_time = channels + gap,
-                                       .table_batch = 0,
-                                       .table_time = channels});
+                                       .out_time = channels + gap});
       append(all, x);
+    }
+  return all;
+}
+
+/// Two sources, one of them looked up by ids, with scales; then looked up alone.
+template <class T>
+std::vector<T> of_add_sources(auto&& run) {
+  std::vector<T> all;
+  constexpr index_t batch = 2, time = 3;
+  const std::vector<std::int64_t> ids{2, 0, posenc::kernels::absent, 1, 2, 2};
+  for (index_t channels = 1; channels <= 40; ++channels) {
+    const auto table = random_vector<compute<T>>(2, time * channels), other = random_vector<compute<T>>(3, batch * time * channels);
+    using source = posenc::kernels::code_source<compute<T>>;
+    const std::vector<source> both{
+        {.table = table.data(), .batch = 0, .time = channels, .ids = ids.data(), .ids_batch = time, .scale = compute<T>(0.3)},
+        {.table = other.data(), .batch = time * channels, .time = channels, .scale = compute<T>(-1.7)}};
+    const source lookup{.table = table.data(), .batch = 0, .time = channels, .ids = ids.data()};
+    auto x = random_stored<T>(1, batch * time * channels);
+    posenc::kernels::add_call<T> call{.in = x.data(),
+                                      .out = x.data(),
+                                      .sources = both.data(),
+                                      .count = 2,
+                                      .batch = batch,
+                                      .time = time,
+                                      .channels = channels,
+                                      .in_batch = time * channels,
+                                      .in_time = channels,
+                                      .out_batch = time * channels,
+                                      .out_time = channels,
+                                      .in_scale = compute<T>(1.1)};
+    run(call);
+    append(all, x);
+    call.sources = &lookup, call.count = 1, call.in_scale = 1;
+    run(call);
+    append(all, x);
+  }
+  return all;
+}
+
+template <class T>
+std::vector<compute<T>> of_add_gradient(auto&& run) {
+  std::vector<compute<T>> all;
+  const std::vector<std::int64_t> ids{2, 0, posenc::kernels::absent, 1, 2, 2, 1, 1, 0, 2, 0, 0, 1, 2, 0, 0, 0, 1, 2, 2, 1};
+  for (index_t channels = 1; channels <= 40; ++channels)
+    for (const bool by_id : {false, true}) {
+      constexpr index_t batch = 7, time = 3;
+      const auto d = random_stored<T>(1, batch * time * channels);
+      auto sums = random_vector<compute<T>>(2, time * channels);
+      run(posenc::kernels::add_gradient_call<T>{.d = d.data(),
+                                                .sums = sums.data(),
+                                                .batch = batch,
+                                                .time = time,
+                                                .channels = channels,
+                                                .d_batch = time * channels,
+                                                .d_time = channels,
+                                                .row = channels,
+                                                .ids = by_id ? ids.data() : nullptr,
+                                                .ids_batch = time,
+                                                .still = by_id ? 1 : posenc::kernels::absent,
+                                                .scale = compute<T>(1.3)});
+      append(all, sums);
     }
   return all;
 }

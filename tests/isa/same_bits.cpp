@@ -45,6 +45,7 @@ void check_digest(std::uint64_t expected, auto&& outputs_of) {
 }
 
 constexpr auto add = [](const auto& call) { posenc::kernels::add(call); };
+constexpr auto add_gradient = [](const auto& call) { posenc::kernels::add_gradient(call); };
 constexpr auto rotate = [](const auto& call) { posenc::kernels::rotate(call); };
 constexpr auto bias = [](const auto& call) { posenc::kernels::bias(call); };
 constexpr auto bias_backward = [](const auto& call) { posenc::kernels::bias_backward(call); };
@@ -52,6 +53,7 @@ constexpr auto phase = [](const auto& call) { posenc::kernels::phase(call); };
 constexpr auto angle_gradient = [](const auto& call) { posenc::kernels::angle_gradient(call); };
 
 constexpr auto reference_add = [](const auto& call) { reference::add(call); };
+constexpr auto reference_add_gradient = [](const auto& call) { reference::add_gradient(call); };
 constexpr auto reference_rotate = [](const auto& call) { reference::rotate_rounded(call); };
 constexpr auto reference_bias = [](const auto& call) { reference::bias(call); };
 constexpr auto reference_bias_backward = [](const auto& call) { reference::bias_backward(call); };
@@ -74,6 +76,17 @@ void reference_phase(const posenc::kernels::phase_call<float>& call) {
 TEMPLATE_TEST_CASE("add has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::add, [] { return outputs::of_add<TestType>(add); });
   CHECK(outputs::digest(outputs::of_add<TestType>(reference_add)) == promised<TestType>::add);
+}
+
+TEMPLATE_TEST_CASE("several sources and lookups have the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::add_sources, [] { return outputs::of_add_sources<TestType>(add); });
+  CHECK(outputs::digest(outputs::of_add_sources<TestType>(reference_add)) == promised<TestType>::add_sources);
+}
+
+TEMPLATE_TEST_CASE("add_gradient has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  using S = reference::compute<TestType>;
+  check_digest<S>(promised<TestType>::add_gradient, [] { return outputs::of_add_gradient<TestType>(add_gradient); });
+  CHECK(outputs::digest(outputs::of_add_gradient<TestType>(reference_add_gradient)) == promised<TestType>::add_gradient);
 }
 
 TEMPLATE_TEST_CASE("rotate has the promised bits", "[isa]", float, double, bfloat16, float16) {

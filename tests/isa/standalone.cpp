@@ -29,6 +29,10 @@ void check_kernels(const std::string& scalar) {
   using promised = outputs::promised<T>;
   const std::string of = std::string(name(current_instruction_set())) + " " + scalar + " ";
   check(of + "add", outputs::digest(outputs::of_add<T>([](const auto& call) { kernels::add(call); })), promised::add);
+  check(of + "add_sources", outputs::digest(outputs::of_add_sources<T>([](const auto& call) { kernels::add(call); })),
+        promised::add_sources);
+  check(of + "add_gradient", outputs::digest(outputs::of_add_gradient<T>([](const auto& call) { kernels::add_gradient(call); })),
+        promised::add_gradient);
   check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
   check(of + "rotate_forms", outputs::digest(outputs::of_rotate_forms<T>([](const auto& call) { kernels::rotate(call); })),
         promised::rotate_forms);

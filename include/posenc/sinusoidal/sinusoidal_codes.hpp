@@ -16,6 +16,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -66,13 +67,12 @@ class sinusoidal_codes : public additive_verbs<E, S> {
 
   // What `additive_verbs` asks for.
   void require_known(const positions&) const noexcept {}
-  void require_known(const coordinates& at) const {
-    require_turns(E::name(), layout_.frequencies, at, static_cast<double>(layout_.start));
-  }
+  void require_known(const coordinates& at) const { require_turns(E::name(), layout_.frequencies, at, static_cast<double>(layout_.start)); }
   index_t spare_values() const noexcept { return std::max<index_t>(dim(), layout_.width); }
+  index_t spare_ids() const noexcept { return 0; }
   double nanoseconds_per_code() const noexcept { return detail::nanoseconds_per_angle * static_cast<double>(dim()) / 2; }
   template <class At>
-  kernels::code_source<S> codes(const At& at, index_t b, index_t t, index_t count, S* spare) const {
+  kernels::code_source<S> codes(const At& at, index_t b, index_t t, index_t count, S* spare, std::int64_t*) const {
     const index_t width = spare_values();
     if (layout_.width < width)
       for (index_t n = 0; n < count; ++n) std::fill_n(spare + n * width + layout_.width, width - layout_.width, S(0));
@@ -97,8 +97,9 @@ class sinusoidal_codes : public additive_verbs<E, S> {
       call.rows = count;
       kernels::phase(call);
     } else {
-      in_chunks<position>(call, count, [&](index_t t) { return ids[t] == no_position ? no_position : ids[t] + layout_.start; },
-                          [&](const position* moved) { call.ids = moved; });
+      in_chunks<position>(
+          call, count, [&](index_t t) { return ids[t] == no_position ? no_position : ids[t] + layout_.start; },
+          [&](const position* moved) { call.ids = moved; });
     }
     if (!layout_.padding_position) return;
     for (index_t t = 0; t < count; ++t)
@@ -107,8 +108,9 @@ class sinusoidal_codes : public additive_verbs<E, S> {
   void fill(const sinusoidal_block& block, const double* places, index_t count, S* out) const {
     kernels::phase_call<S> call = prepared(block, out);
     call.whole = layout_.frequencies.whole() + (call.high - layout_.frequencies.high());
-    in_chunks<double>(call, count, [&](index_t t) { return places[t] + static_cast<double>(layout_.start); },
-                      [&](const double* moved) { call.coordinates = moved; });
+    in_chunks<double>(
+        call, count, [&](index_t t) { return places[t] + static_cast<double>(layout_.start); },
+        [&](const double* moved) { call.coordinates = moved; });
   }
   template <class Place>
   static void in_chunks(kernels::phase_call<S>& call, index_t count, auto&& place, auto&& give) {

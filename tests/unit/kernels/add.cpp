@@ -53,10 +53,13 @@ void compare(const layout& form, index_t channels, index_t shift) {
   auto got = form.in_place ? in : untouched, expected = got;
 
   const index_t first = shift + (form.backwards ? (time - 1) * row : 0), step = form.backwards ? -row : row;
+  const posenc::kernels::code_source<compute<T>> codes{
+      .table = table.data() + shift, .batch = form.shared_by_batch ? 0 : time * channels, .time = form.shared_by_time ? 0 : channels};
   const auto call = [&](std::vector<T>& out) {
     return posenc::kernels::add_call<T>{.in = (form.in_place ? out : in).data() + first,
                                         .out = out.data() + first,
-                                        .table = table.data() + shift,
+                                        .sources = &codes,
+                                        .count = 1,
                                         .batch = batch,
                                         .time = time,
                                         .channels = channels,
@@ -64,8 +67,6 @@ void compare(const layout& form, index_t channels, index_t shift) {
                                         .in_time = step,
                                         .out_batch = time * row,
                                         .out_time = step,
-                                        .table_batch = form.shared_by_batch ? 0 : time * channels,
-                                        .table_time = form.shared_by_time ? 0 : channels,
                                         .rows = form.into_rows ? rows : nullptr};
   };
   posenc::kernels::add(call(got));
@@ -102,9 +103,11 @@ TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows a
             auto& out = outputs[streaming];
             out.resize(static_cast<std::size_t>(size / in_line + 1));
             std::memset(out.data(), 0, out.size() * sizeof(line));
+            const posenc::kernels::code_source<compute<TestType>> codes{.table = table.data(), .batch = 0, .time = channels};
             posenc::kernels::add(posenc::kernels::add_call<TestType>{.in = in.data(),
                                                                      .out = out.data()->elements,
-                                                                     .table = table.data(),
+                                                                     .sources = &codes,
+                                                                     .count = 1,
                                                                      .batch = batch,
                                                                      .time = time,
                                                                      .channels = channels,
@@ -112,8 +115,6 @@ TEMPLATE_TEST_CASE("the add kernel writes the same past the caches, where rows a
                                                                      .in_time = row,
                                                                      .out_batch = time * row,
                                                                      .out_time = row,
-                                                                     .table_batch = 0,
-                                                                     .table_time = channels,
                                                                      .rows = into_rows ? rows : nullptr,
                                                                      .streaming = streaming});
           }
@@ -135,19 +136,19 @@ TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals 
       const auto channels = static_cast<index_t>(in.size());
       const std::vector<S> table(in.size(), code);
       auto got = in, expected = in;
+      const posenc::kernels::code_source<S> codes{.table = table.data(), .batch = 0, .time = 0};
       const auto call = [&](std::vector<TestType>& out) {
         return posenc::kernels::add_call<TestType>{.in = out.data(),
                                                    .out = out.data(),
-                                                   .table = table.data(),
+                                                   .sources = &codes,
+                                                   .count = 1,
                                                    .batch = 1,
                                                    .time = 1,
                                                    .channels = channels,
                                                    .in_batch = 0,
                                                    .in_time = 0,
                                                    .out_batch = 0,
-                                                   .out_time = 0,
-                                                   .table_batch = 0,
-                                                   .table_time = 0};
+                                                   .out_time = 0};
       };
       posenc::kernels::add(call(got));
       reference::add(call(expected));
@@ -157,20 +158,63 @@ TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals 
   });
 }
 
+TEMPLATE_TEST_CASE("the add kernel looks codes up, adds several and scales all", "[kernels][add]", float, double, bfloat16, float16) {
+  using S = compute<TestType>;
+  constexpr index_t batch = 2, time = 3, many = posenc::kernels::most_sources;
+  constexpr std::int64_t none = posenc::kernels::absent, ids[] = {2, 0, none, -1, 2, 2};
+  at_every_instruction_set([&] {
+    for (const index_t channels : {1, 3, 8, 21, 64})
+      for (const bool shared : {false, true})
+        for (const bool into_rows : {false, true})
+          for (index_t count = 1; count <= many; count += count == 1 ? 1 : many - 2) {
+            const auto in = reference::random_stored<TestType>(1, batch * time * channels);
+            const auto tables = random_vector<S>(2, (many + 6) * channels);
+            std::vector<posenc::kernels::code_source<S>> sources;
+            for (index_t n = 0; n < count; ++n)  // in turn by ids and by strides, the first plain where it is alone
+              sources.push_back({.table = tables.data() + (n + 1) * channels,
+                                 .batch = shared ? 0 : channels,
+                                 .time = channels,
+                                 .ids = n % 2 == 0 ? ids : nullptr,
+                                 .ids_batch = shared ? 0 : time,
+                                 .scale = static_cast<S>(count == 1 ? 1 : 0.7 * static_cast<double>(n) - 1.3)});
+            auto got = reference::random_stored<TestType>(3, 10 * channels), expected = got;
+            const auto call = [&](std::vector<TestType>& out) {
+              return posenc::kernels::add_call<TestType>{.in = in.data(),
+                                                         .out = out.data(),
+                                                         .sources = sources.data(),
+                                                         .count = count,
+                                                         .batch = batch,
+                                                         .time = time,
+                                                         .channels = channels,
+                                                         .in_batch = time * channels,
+                                                         .in_time = channels,
+                                                         .out_batch = time * channels,
+                                                         .out_time = channels,
+                                                         .rows = into_rows ? rows : nullptr,
+                                                         .in_scale = static_cast<S>(count == 1 ? 1 : -0.9)};
+            };
+            posenc::kernels::add(call(got));
+            reference::add(call(expected));
+            CAPTURE(channels, shared, into_rows, count);
+            CHECK(reference::bit_difference(reference::loaded(got), reference::loaded(expected)) == "");
+          }
+  });
+}
+
 TEST_CASE("the add kernel does nothing where there is nothing", "[kernels][add]") {
   float one = 1;
+  const posenc::kernels::code_source<float> codes{.table = &one, .batch = 0, .time = 0};
   for (const auto [batch, time, channels] : {std::array<index_t, 3>{0, 2, 4}, {2, 0, 4}, {2, 2, 0}})
     posenc::kernels::add<float>({.in = &one,
                                  .out = &one,
-                                 .table = &one,
+                                 .sources = &codes,
+                                 .count = 1,
                                  .batch = batch,
                                  .time = time,
                                  .channels = channels,
                                  .in_batch = 0,
                                  .in_time = 0,
                                  .out_batch = 0,
-                                 .out_time = 0,
-                                 .table_batch = 0,
-                                 .table_time = 0});
+                                 .out_time = 0});
   CHECK(one == 1);
 }
