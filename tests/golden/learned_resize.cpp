@@ -49,8 +49,8 @@ std::vector<golden_case> cases() {
   };
 }
 
-/// Some twenty roundings in double of numbers around 3, ours and the truth's.
-constexpr double double_bound = 3e-15;
+/// Some twenty roundings in double of numbers around 3; and the truth's coordinates, up to 16, are off by as much in their last place.
+constexpr double double_bound = 1e-14;
 
 TEST_CASE("tables are resized as the systems do it", "[golden][learned][resize]") {
   for (const auto& [name, taps, reference_deviation, gradient_deviation] : cases()) {

@@ -190,8 +190,9 @@ class resize_taps {
   void require_layouts() const {
     constexpr std::string_view who = detail::resize_name;
     require(from_[0] >= 0 && from_[3] >= 0, who, "prefix and suffix must not be negative", from_[0], from_[3]);
+    const std::array old_grid{from_[1], from_[2]}, new_grid{to_[1], to_[2]};
+    require(from_[1] > 0 && from_[2] > 0 && to_[1] > 0 && to_[2] > 0, who, "extents must be positive", old_grid, new_grid);
     for (const layout& of : {from_, to_}) {
-      require(of[1] > 0 && of[2] > 0, who, "extents must be positive", std::array{of[1], of[2]});
       const index_t most = std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(tap));
       const index_t cells = checked_product(who, std::array{of[1], of[2]}, sizeof(tap));
       require(of[0] <= most - cells && of[3] <= most - cells - of[0], who, "the size in bytes must fit in 63 bits", of);
