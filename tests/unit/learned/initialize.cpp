@@ -89,7 +89,8 @@ TEST_CASE("truncated normal numbers have the moments of what is left between the
     double low, high;
   };
   // Wide and narrow, around the mean and beside it.
-  for (const auto& [low, high] : {bounds{-2, 2}, bounds{-0.5, 1}, bounds{1.5, 9}, bounds{-3.5, -1.75}, bounds{2, 2.5}}) {
+  for (const auto& cut_at : {bounds{-2, 2}, bounds{-0.5, 1}, bounds{1.5, 9}, bounds{-3.5, -1.75}, bounds{2, 2.5}}) {
+    const double low = cut_at.low, high = cut_at.high;  // clang 14 captures no structured bindings
     INFO(low << " to " << high);
     const double mean = 10, deviation = 3;
     auto cut = drawn(20000, 2, [&](auto& values, auto& random) {
