@@ -15,7 +15,7 @@ namespace golden {
 
 template <class T>
 using npy = io::array<T>;
-using io::view, io::row_major, io::column_major;
+using io::view, io::row_major, io::column_major, posenc::index_t;
 
 /// The array of a case: load<float>("alibi/mpt_row_bias/alibi").
 template <class T>
