@@ -82,6 +82,7 @@ TEST_CASE("values are rounded once, to the nearest even", "[learned][resize]") {
   // Ties but for what a float would lose.
   CHECK(stored<half>(1 + 0x1p-11) == half(1));
   CHECK(stored<half>(1 + 0x1p-11 + 0x1p-40) == half(1 + 0x1p-10f));
+  CHECK(stored<half>(1 + 0x1p-11 + 0x1p-23 - 0x1p-30) == half(1 + 0x1p-10f));  // the nearest float is odd already
   CHECK(stored<half>(1 + 0x3p-11) == half(1 + 0x1p-9f));
   CHECK(stored<half>(1 + 0x3p-11 - 0x1p-40) == half(1 + 0x1p-10f));
   CHECK(stored<half>(-1 - 0x1p-11 - 0x1p-40) == half(-1 - 0x1p-10f));
