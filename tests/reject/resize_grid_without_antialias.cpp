@@ -1,4 +1,4 @@
-// expect: ::required<bool>
+// expect: [with T = bool] | required<bool>
 // SPDX-License-Identifier: MIT
 // Checkpoints do not tell how their systems resize them.
 #include <posenc/learned/resize_taps.hpp>

@@ -108,7 +108,8 @@ struct truncated_normal_options {
 };
 
 /// Normal numbers, drawn again until they lie in [low, high]; where that is narrow, by rejection from uniform ones. The distribution is
-/// that of torch's `trunc_normal_` (which inverts the error function), the numbers are not.
+/// that of torch's `trunc_normal_` (which inverts the error function), the numbers are not. Bounds that leave only a tail take tens of
+/// draws.
 /// \throws argument_error  unless all are finite, the deviation positive, low < high (as S), and the mean at most two deviations outside,
 ///                         where torch warns that its results are wrong.
 template <parameter_range R>
@@ -142,7 +143,8 @@ struct uniform_options {
   double low = 0, high = 1;  ///< DETR's rows and columns: [0, 1), torch's `uniform_`
 };
 
-/// Uniform numbers in [low, high), both rounded to the scalar first. \throws argument_error  unless low < high, at a finite distance.
+/// Uniform numbers in [low, high), both rounded to the scalar first; what rounds up to `high` becomes the number below it.
+/// \throws argument_error  unless low < high, at a finite distance.
 template <parameter_range R>
 void uniform(R&& values, random_source& random, const uniform_options& options = {}) {
   detail::uniform<std::ranges::range_value_t<R>>("uniform", values, random, options.low, options.high);

@@ -58,13 +58,15 @@ void apply_taps(std::string_view who, const tensor_view<X, 2>& input, const resi
 }
 }  // namespace detail
 
-/// Writes the table `[rows, channels]` resized. Each value is a sum in double, rounded once; a float one is off by half a unit in its last
-/// place and some 2^-50 of the largest value it is made of. Meant for loading, and cheap enough for each new picture size: one thread, no
-/// kernel. Allocates the taps, if given options, and one row.
+/// Writes the table `[rows, channels]` resized. Each value is a sum in double, rounded once, and independent of the other channels: a float
+/// one is off by half a unit in its last place and some 2^-50 of the largest value it is made of, which leaves the last bit of a double to
+/// the compiler's contraction. Meant for loading, and cheap enough for each new picture size (a table of 37 x 37 patches and 1024 channels
+/// to another of its size, bicubic: 4 ms); one thread. Allocates the taps, where it is given options, and one row in double.
 ///
 ///     resize(old_table, resize_grid_options{.from = {14, 14}, .to = {16, 16}, .filter = grid_filter::bicubic, .align_corners = false,
 ///                                           .antialias = false, .prefix = 1}, new_table);
 ///
+/// \param taps     or options of either kind, from which they are made. Checkpoints have `[1, rows, channels]`: leave the first axis out.
 /// \param resized  `[new rows, channels]`, of any scalar; may not share memory with the table.
 /// \throws argument_error  for options that do not fit together, and for tables that do not fit them or each other.
 template <readable_tensor T, writable_tensor Y>
