@@ -15,7 +15,8 @@
 namespace {
 
 std::string header(const std::string& dictionary) {
-  return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(dictionary.size()) + '\0' + dictionary;
+  return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(dictionary.size() & 255) + static_cast<char>(dictionary.size() >> 8) +
+         dictionary;
 }
 const std::string six_integers = header("{'descr': '<i8', 'fortran_order': False, 'shape': (2, 3), }\n");
 const std::string integers_0_to_5 = [] {
@@ -53,6 +54,7 @@ TEST_CASE("npy reads version 2.0 and headers of any spelling", "[io][npy]") {
   CHECK(io::read_npy<std::int64_t>(file.path()).values == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5});
   CHECK(shape_of("{'shape':(0,7),'descr':'<f4','fortran_order':False}") == std::vector<io::index_t>{0, 7});
   CHECK(shape_of("{ 'descr' : '<f4' , 'fortran_order' : False , 'shape' : ( 0 , ) , } \n") == std::vector<io::index_t>{0});
+  CHECK(shape_of("{'descr': '<f4', 'fortran_order': False, 'shape': (5, 0), }" + std::string(1000, ' ')) == std::vector<io::index_t>{5, 0});
   CHECK(shape_of("{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 3, 0), }").size() == 3);
 }
 
@@ -74,12 +76,27 @@ TEST_CASE("npy names the file and what is wrong with it", "[io][npy]") {
   refused(header(start + "(4294967296, 4294967296), }"), "is truncated inside its values");
   refused(header(start + "(9223372036854775807, 2), }"), "is truncated inside its values");
 
-  for (const std::string& text :
-       {std::string(), std::string("{"), std::string("[]"), std::string("{'descr': '<i8', 'fortran_order': False, }\n"), start + "(-1,), }",
-        start + "(2 3), }", start + "(9223372036854775808,), }", start + "(1.5,), }", start + "(a,), }", start + "(1,", start + "2, }",
-        start + "(2,)} 'x'", start + "(2,), 'shape': (2,), }", start + "(2,), 'more': 1, }", start + "(2,) 'descr': '<i8'}",
-        std::string("{'descr': <i8, 'fortran_order': False, 'shape': (2,)}"), std::string("{'descr': '<i8, "), std::string("{'descr'"),
-        std::string("{'descr': '<i8', 'fortran_order': , 'shape': (2,)}")}) {
+  for (const std::string& text : {std::string(),
+                                  std::string("{"),
+                                  std::string("[]"),
+                                  std::string("{'descr': '<i8', 'fortran_order': False, }\n"),
+                                  start + "(-1,), }",
+                                  start + "(2 3), }",
+                                  start + "(9223372036854775808,), }",
+                                  start + "(1.5,), }",
+                                  start + "(a,), }",
+                                  start + "(1,",
+                                  start + "2, }",
+                                  start + "(2,)} 'x'",
+                                  start + "(2,), 'shape': (2,), }",
+                                  start + "(2,), 'descr': '<i8'}",
+                                  start + "(2,), 'fortran_order': False}",
+                                  start + "(2,), 'more': 1, }",
+                                  start + "(2,) 'descr': '<i8'}",
+                                  std::string("{'descr': <i8, 'fortran_order': False, 'shape': (2,)}"),
+                                  std::string("{'descr': '<i8, "),
+                                  std::string("{'descr'"),
+                                  std::string("{'descr': '<i8', 'fortran_order': , 'shape': (2,)}")}) {
     INFO(text);
     refused(header(text) + std::string(16, '\0'), "has a header that is not that of an array");
   }
