@@ -74,13 +74,13 @@ struct npy_header {
   }
   std::string until(std::size_t end) {
     if (end == rest_.npos || end == 0) fail();
-    const std::string part(rest_.substr(0, end));
+    std::string part(rest_.substr(0, end));
     rest_.remove_prefix(end);
     return part;
   }
   std::string quoted() {
     expect('\'');
-    const std::string text = until(rest_.find('\''));
+    std::string text = until(rest_.find('\''));
     expect('\'');
     return text;
   }

@@ -36,7 +36,7 @@ inline double log(double x) noexcept {
   if (mantissa < 0.70710678118654752) mantissa *= 2, --exponent;
   const double ratio = (mantissa - 1) / (mantissa + 1), square = ratio * ratio;  // at most 0.0295
   double series = 0;
-  for (double odd = 23; odd > 0; odd -= 2) series = std::fma(series, square, 1 / odd);
+  for (int odd = 23; odd > 0; odd -= 2) series = std::fma(series, square, 1.0 / odd);
   return std::fma(static_cast<double>(exponent), 0x1.62e42fefa39efp-1, 2 * ratio * series);
 }
 
