@@ -2,7 +2,7 @@
 /// \file  Reads the arrays of this folder and says how far the library's results are from them, and where most.
 #pragma once
 
-#include "npy.hpp"
+#include "io/npy.hpp"
 
 #include <cmath>
 #include <concepts>
@@ -13,10 +13,14 @@
 
 namespace golden {
 
+template <class T>
+using npy = io::array<T>;
+using io::view, io::row_major, io::column_major, posenc::index_t;
+
 /// The array of a case: load<float>("alibi/mpt_row_bias/alibi").
 template <class T>
 npy<T> load(const std::string& name) {
-  return npy<T>::read(POSENC_GOLDEN_DIR "/" + name + ".npy");
+  return io::read_npy<T>(POSENC_GOLDEN_DIR "/" + name + ".npy");
 }
 
 template <class U, class T>

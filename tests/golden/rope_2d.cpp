@@ -18,7 +18,8 @@
 namespace {
 
 using namespace posenc;
-using golden::absolute, golden::converted, golden::load, golden::npy, golden::relative, golden::rotation_bound, golden::row_major;
+using golden::absolute, golden::converted, golden::largest_magnitude, golden::load, golden::npy, golden::relative, golden::rotation_bound,
+    golden::row_major;
 using golden::table_bound, golden::view;
 
 TEMPLATE_TEST_CASE("axial_rope turns as rope-vit does", "[golden][rope_2d][axial_rope]", float, double) {

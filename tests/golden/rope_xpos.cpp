@@ -16,7 +16,8 @@
 namespace {
 
 using namespace posenc;
-using golden::absolute, golden::converted, golden::load, golden::npy, golden::relative, golden::rotation_bound, golden::row_major;
+using golden::absolute, golden::converted, golden::largest_magnitude, golden::load, golden::npy, golden::relative, golden::rotation_bound,
+    golden::row_major;
 using golden::table_bound, golden::view;
 
 struct golden_case {

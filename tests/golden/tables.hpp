@@ -5,7 +5,7 @@
 #include <posenc/frequencies.hpp>
 #include <posenc/rope/rotary_table.hpp>
 
-#include "npy.hpp"
+#include "golden/compare.hpp"
 
 #include <algorithm>
 #include <vector>
