@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,27 +23,35 @@ namespace POSENC_NAMESPACE {
 
 namespace detail {
 
-/// Scales of a sum: x * token + code * code of each encoder. One of 1 changes no bit.
-struct sum_scales {
-  double token = 1, code = 1;
+/// How x and codes are summed: (x * token_scale + code * code_scale of each encoder) * mask. A scale of 1 changes no bit.
+template <class S>
+struct sum_rule {
+  S token_scale = 1, code_scale = 1;
+  token_view<const S> mask{};  ///< of x's shape, with strides of 0 where it is shared
+};
+
+/// Whether E can be part of a sum that is formed in one pass: derived from `additive_verbs`.
+template <class E, class At>
+concept code_part = requires(const E& e, const At& at, typename E::scalar* spare, std::int64_t* ids) {
+  { e.codes(at, index_t{}, index_t{}, index_t{}, spare, ids) } -> std::same_as<kernels::code_source<typename E::scalar>>;
 };
 
 /// The sum of x and of the codes of `parts`, in one pass: ((x + first) + second) + ... in S, rounded once where x is of 16 bits. Codes that
 /// have to be formed are formed once for all batch rows that share them, in blocks that stay in the first cache.
 template <class S, class In, class Out, class At, class... Parts>
   requires(sizeof...(Parts) <= kernels::most_sources)
-void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<const index_t> rows, const At& at, sum_scales scales,
+void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<const index_t> rows, const At& at, const sum_rule<S>& rule,
                const executor& run, const Parts&... parts) {
   if (in.empty()) return;
   const index_t dim = in.extent(2), batch = in.extent(0), time = in.extent(1);
   const index_t together = at.batch() == 0 && rows.empty() ? batch : 1, count = batch / together * time;
   const double values = static_cast<double>(count * together) * static_cast<double>(dim);
-  const double forming = (parts.nanoseconds_per_code() + ...) * static_cast<double>(count);
+  const double forming = (parts.nanoseconds_per_code() + ... + 0.0) * static_cast<double>(count);
   const index_t splits = run.parts(count, forming + nanoseconds_per_value<std::remove_const_t<In>> * values);
-  const index_t spare = (parts.spare_values() + ...);  // for each token of a block
+  const index_t spare = (parts.spare_values() + ... + 0);  // for each token of a block
   const index_t block = spare == 0 ? time : std::clamp<index_t>(16384 / (spare * static_cast<index_t>(sizeof(S))), 1, time);
   std::vector<S> codes(static_cast<std::size_t>(splits * block * spare));
-  const index_t spare_ids = (parts.spare_ids() + ...);
+  const index_t spare_ids = (parts.spare_ids() + ... + 0);
   std::vector<std::int64_t> ids(static_cast<std::size_t>(splits * block * spare_ids));
   run.split(count, splits, [&](index_t split, index_t from, index_t to) {
     for (index_t n; from < to; from += n) {
@@ -54,7 +63,7 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
         auto one = part.codes(at, b, t, n, own, own_ids);
         own += block * part.spare_values();
         own_ids += block * part.spare_ids();
-        one.scale *= static_cast<S>(scales.code);
+        one.scale *= rule.code_scale;
         return one;
       };
       const std::array<kernels::code_source<S>, sizeof...(Parts)> sources{source(parts)...};
@@ -71,7 +80,10 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
                                         .out_time = out.stride(1),
                                         .rows = rows.empty() ? nullptr : rows.data() + b * time + t,
                                         .streaming = run.streams(),
-                                        .in_scale = static_cast<S>(scales.token)});
+                                        .in_scale = rule.token_scale,
+                                        .mask = rule.mask ? &rule.mask(b, t, 0) : nullptr,
+                                        .mask_batch = rule.mask.stride(0),
+                                        .mask_time = rule.mask.stride(1)});
     }
   });
 }

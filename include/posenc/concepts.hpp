@@ -206,6 +206,12 @@ void encode_embeddings(const E& encoder, X&& x, const positions& at, [[maybe_unu
   }
 }
 
+/// The same between whole positions, for encoders that take coordinates: one that adds and does not take them does not compile.
+template <position_encoder E, writable_tensor X>
+void encode_embeddings(const E& encoder, X&& x, const coordinates& at, const executor& run = {}) {
+  if constexpr (additive_encoder<E>) encoder.add(batched(x), at, run);
+}
+
 namespace detail {
 template <rotary_encoder E, class S>
 void rotate(const E& encoder, const head_view<S>& x, operand role, const state_t<E>& state, [[maybe_unused]] const executor& run) {

@@ -71,8 +71,7 @@ class sinusoidal : public sinusoidal_codes<sinusoidal<S>, S> {
  public:
   /// \throws argument_error  unless dim is positive (and even, unless `odd_dim` says what to do), and what the exponent rule and the scales
   /// have is within their bounds.
-  explicit sinusoidal(const sinusoidal_options& options)
-      : sinusoidal_codes<sinusoidal, S>(layout_of(options)), options_(options) {}
+  explicit sinusoidal(const sinusoidal_options& options) : sinusoidal_codes<sinusoidal, S>(layout_of(options)), options_(options) {}
 
   static constexpr std::string_view name() noexcept { return "sinusoidal"; }
   const sinusoidal_options& options() const noexcept { return options_; }

@@ -31,6 +31,8 @@ void add(const posenc::kernels::add_call<T>& call) {
           const compute<T> code = source.table[(source.ids ? 0 : b * source.batch) + id * source.time + c];
           sum = once(static_cast<double>(sum) + static_cast<double>(once(static_cast<double>(code) * static_cast<double>(source.scale))));
         }
+        if (call.mask)
+          sum = once(static_cast<double>(sum) * static_cast<double>(call.mask[b * call.mask_batch + t * call.mask_time + c]));
         call.out[(call.rows ? row * call.out_time : b * call.out_batch + t * call.out_time) + c] = stored<T>(sum);
       }
 }

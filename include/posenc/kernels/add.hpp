@@ -19,8 +19,8 @@ struct code_source {
 /// How many sources one call may add.
 inline constexpr index_t most_sources = 8;
 
-/// out = in * in_scale + code * scale of the first source + ... of the second, all `[batch, time, channel]` with contiguous channels;
-/// strides count elements. Each operation rounds once to compute<T>, and the result to T.
+/// out = (in * in_scale + code * scale of the first source + ... of the second) * mask, all `[batch, time, channel]` with contiguous
+/// channels; strides count elements. Each operation rounds once to compute<T>, and the result to T.
 /// Preconditions: `in` and `out` are one view or do not overlap; sources overlap neither; destination rows are distinct.
 template <class T>
 struct add_call {
@@ -34,6 +34,8 @@ struct add_call {
   const std::int64_t* rows = nullptr;  ///< token (b, t) goes to out + rows[b * time + t] * out_time; null: to its own place; < 0: nowhere
   bool streaming = false;  ///< past the caches, where `out` is another tensor whose rows are whole cache lines
   compute<T> in_scale = 1;
+  const compute<T>* mask = nullptr;  ///< null: ones
+  index_t mask_batch = 0, mask_time = 0;
 };
 
 }  // namespace POSENC_NAMESPACE::kernels
