@@ -87,6 +87,13 @@ concept additive_encoder = named_encoder<E> && requires(const E& e, token_view<t
   { e.add(x, at) } -> std::same_as<void>;
 };
 
+/// An additive encoder whose code depends on positions alone, so that it can be written by itself.
+template <class E>
+concept code_encoder = additive_encoder<E> && requires(const E& e, token_view<typename E::scalar> out, const positions& at) {
+  { e.encode(at, out) } -> std::same_as<void>;  // also with an executor as last argument
+  { e.dim() } -> std::same_as<index_t>;         // channels of the code
+};
+
 /// Turns queries and keys, one tensor and its role per call.
 template <class E>
 concept rotary_encoder = named_encoder<E> && requires(const E& e, head_view<typename E::scalar> x, const state_t<E>& state) {

@@ -70,6 +70,7 @@ class sinusoidal {
 
   static constexpr std::string_view name() noexcept { return "sinusoidal"; }
   const sinusoidal_options& options() const noexcept { return options_; }
+  index_t dim() const noexcept { return options_.dim; }
   /// The frequencies that came out, exact and in radians.
   const frequencies& inspect() const noexcept { return speeds_; }
 
