@@ -67,8 +67,8 @@ class concatenate_project {
   static constexpr std::string_view name() noexcept { return "concatenate_project"; }
   const concatenate_project_options& options() const noexcept { return options_; }
   const E& encoder() const noexcept { return encoder_; }
-  std::span<const scalar> weight() const noexcept { return weight_; }
-  std::span<const scalar> bias() const noexcept { return bias_; }
+  std::span<const scalar> linear_weight() const noexcept { return weight_; }
+  std::span<const scalar> linear_bias() const noexcept { return bias_; }  // "bias" is the verb of encoders of scores
 
   /// weight, bias, then the encoder's.
   std::vector<parameter<scalar>> parameters() {
