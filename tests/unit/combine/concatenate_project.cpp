@@ -153,8 +153,13 @@ TEST_CASE("16-bit embeddings are rounded once", "[concatenate_project]") {
 }
 
 TEST_CASE("the gradients are those of finite differences", "[concatenate_project]") {
-  for (const auto& [batch, time, in, out, shared] :
-       {std::array<index_t, 5>{2, 4, 3, 5, 1}, {2, 4, 3, 3, 0}, {3, 1, 4, 2, 1}, {3, 1, 2, 2, 0}}) {
+  struct sizes {
+    index_t batch, time, in, out;
+    bool shared;
+  };
+  for (const sizes& of : {sizes{2, 4, 3, 5, true}, {2, 4, 3, 3, false}, {3, 1, 4, 2, true}, {3, 1, 2, 2, false}}) {
+    const index_t batch = of.batch, time = of.time, in = of.in, out = of.out;
+    const bool shared = of.shared;
     constexpr index_t dim = 3, rows = 6;
     auto project = trained(in, dim, out, rows);
     auto x = random_tensor<tensor<double>>(11, batch, time, in);
