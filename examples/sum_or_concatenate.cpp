@@ -128,30 +128,34 @@ readings read_off(const table& x, const std::vector<index_t>& ids, const std::ve
           posenc::probe_label(x, tokens)};
 }
 
-/// Five lines of the table. \return  of the concatenation.
+readings print_line(const char* embeddings, const char* codes, const char* way, const readings& got) {
+  std::printf("%-10s  %-10s  %-21s  %6.3f  %8.1f %%  %8.1f %%\n", embeddings, codes, way, got.place_number, 100 * got.place,
+              100 * got.token);
+  return got;
+}
+
+template <class Codes>
+void print_codes(const char* name, const Codes& codes, const std::vector<index_t>& ids, const std::vector<index_t>& tokens) {
+  table code(rows, width);
+  code.setZero();
+  posenc::encode_embeddings(codes, code, posenc::positions::ids(ids));
+  print_line("", name, "code alone", read_off(code, ids, tokens));
+}
+
+/// \return  what is read off the concatenation.
 template <class Codes>
 readings compare(const char* embeddings_name, const char* codes_name, const table& wide, const table& narrow, const Codes& wide_codes,
                  const Codes& narrow_codes, const std::vector<index_t>& ids, const std::vector<index_t>& tokens) {
   const auto at = posenc::positions::ids(ids);
-  const auto print = [&](const char* way, const readings& got) {
-    std::printf("%-10s  %-10s  %-17s  %8.3f  %8.1f %%  %8.1f %%\n", embeddings_name, codes_name, way, got.place_number, 100 * got.place,
-                100 * got.token);
-    return got;
-  };
-  print("x alone", read_off(looked_up(wide, tokens, 1), ids, tokens));
-  table code(rows, width);
-  code.setZero();
-  posenc::encode_embeddings(wide_codes, code, at);
-  print("code alone", read_off(code, ids, tokens));
   for (const bool scaled : {false, true}) {
     table x = looked_up(wide, tokens, scaled ? std::sqrt(static_cast<float>(width)) : 1.0f);
     posenc::encode_embeddings(wide_codes, x, at);
-    print(scaled ? "sqrt(d) x + code" : "x + code", read_off(x, ids, tokens));
+    print_line(embeddings_name, codes_name, scaled ? "sqrt(d) x + code" : "x + code", read_off(x, ids, tokens));
   }
   const table x = looked_up(narrow, tokens, 1);
   table both(rows, width);
   posenc::concatenate(narrow_codes, x, both, at);  // [x; code]
-  return print("[x; code]", read_off(both, ids, tokens));
+  return print_line(embeddings_name, codes_name, "[x; code]", read_off(both, ids, tokens));
 }
 
 }  // namespace
@@ -167,14 +171,18 @@ int main() {
     }
     std::printf("%td rows, %td positions, %td words, %td channels in all; read by ridge regression, on rows it has not seen\n\n", rows,
                 places, vocabulary, width);
-    std::printf("embedding   code        together           position   position       token\n");
-    std::printf("                                                R^2     right       right\n");
+    std::printf("embedding   code        together               position  position       token\n");
+    std::printf("                                                    R^2     right       right\n");
+    print_codes("sinusoidal", sinusoidal_codes(width), ids, tokens);
+    print_codes("random", random_codes(width), ids, tokens);
     bool as_expected = true;
     for (const bool real : {false, true}) {
       const double deviation = 1 / std::sqrt(static_cast<double>(width));
       const char* const name = real ? "of text" : "random";
       const table wide = real ? embeddings_of_text(text, width) : random_table(vocabulary, width, deviation, 3);
       const table narrow = real ? embeddings_of_text(text, width / 2) : random_table(vocabulary, width / 2, deviation, 4);
+      print_line(name, "", "x alone", read_off(looked_up(wide, tokens, 1), ids, tokens));
+      print_line(name, "", "x alone, half as wide", read_off(looked_up(narrow, tokens, 1), ids, tokens));
       const auto sinusoidal = compare(name, "sinusoidal", wide, narrow, sinusoidal_codes(width), sinusoidal_codes(width / 2), ids, tokens);
       const auto learned = compare(name, "random", wide, narrow, random_codes(width), random_codes(width / 2), ids, tokens);
       as_expected = as_expected && sinusoidal.place_number > 0.9 && learned.place > 0.2;

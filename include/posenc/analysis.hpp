@@ -127,7 +127,7 @@ double probe_label(const T& table, std::span<const index_t> labels, const probe_
   const auto rows = detail::split_rows(who, x.rows(), options);
   std::vector<index_t> known(labels.begin(), labels.end());
   std::ranges::sort(known);
-  known.erase(std::ranges::unique(known).begin(), known.end());
+  known.erase(std::unique(known.begin(), known.end()), known.end());
   Eigen::MatrixXd y = Eigen::MatrixXd::Zero(x.rows(), static_cast<index_t>(known.size()));
   for (index_t r = 0; r < x.rows(); ++r) y(r, std::ranges::lower_bound(known, labels[static_cast<std::size_t>(r)]) - known.begin()) = 1;
   const Eigen::MatrixXd said = detail::predictions(x, y, rows, options.ridge);
