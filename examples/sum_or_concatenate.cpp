@@ -19,7 +19,7 @@
 
 #include "demo/text.hpp"
 
-namespace {
+namespace example {
 
 using posenc::index_t;
 using table = Eigen::Tensor<float, 2, Eigen::RowMajor>;  // [row, channel]
@@ -158,9 +158,10 @@ readings compare(const char* embeddings_name, const char* codes_name, const tabl
   return print_line(embeddings_name, codes_name, "[x; code]", read_off(both, ids, tokens));
 }
 
-}  // namespace
+}  // namespace example
 
 int main() {
+  using namespace example;
   try {
     const auto text = common_words(demo::read_file("README.md"));
     posenc::random_source random(2);
