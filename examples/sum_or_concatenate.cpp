@@ -158,10 +158,7 @@ readings compare(const char* embeddings_name, const char* codes_name, const tabl
   return print_line(embeddings_name, codes_name, "[x; code]", read_off(both, ids, tokens));
 }
 
-}  // namespace example
-
-int main() {
-  using namespace example;
+int compare_all() {
   try {
     const auto text = common_words(demo::read_file("README.md"));
     posenc::random_source random(2);
@@ -194,3 +191,7 @@ int main() {
     return 2;
   }
 }
+
+}  // namespace example
+
+int main() { return example::compare_all(); }

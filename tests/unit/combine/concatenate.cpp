@@ -135,6 +135,10 @@ TEST_CASE("the concatenation refuses what does not fit", "[concatenate]") {
           [&] { concatenate(encoder, tensor_view<float, 3>(out.data() + 1, {2, 3, 5}, {27, 9, 1}), out, at); });
   refuses(out, overlap + "[2, 3, 5] and [2, 3, 9]",
           [&] { concatenate(encoder, tensor_view<float, 3>(out.data(), {2, 3, 5}, {15, 5, 1}), out, at); });
+  refuses(out, overlap + "[2, 2, 5] and [2, 2, 9]", [&] {  // the same first row, and other steps from batch row to batch row
+    concatenate(encoder, tensor_view<float, 3>(out.data(), {2, 2, 5}, {9, 9, 1}), tensor_view<float, 3>(out.data(), {2, 2, 9}, {27, 9, 1}),
+                positions::range(2));
+  });
   refuses(out, "[concatenate] the last axis must be contiguous but got 2", [&] {
     concatenate(encoder, tensor_view<float, 3>(x.data(), {1, 3, 2}, {0, 5, 2}), tensor_view<float, 3>(out.data(), {1, 3, 6}), at);
   });
