@@ -117,9 +117,11 @@ TEST_CASE("projecting in place, on threads, token by token and at any instructio
       project.project(x, y, at);
     }
     at_every_instruction_set([&] {
-      auto in_place = x;
-      project.add(in_place, at, device);
+      auto in_place = x, on_threads = x;
+      project.add(in_place, at);
       CHECK(reference::bit_difference(in_place, y) == "");
+      project.add(on_threads, at, device);
+      CHECK(reference::bit_difference(on_threads, y) == "");
       tensor<float> alone(batch, time, channels);
       for (index_t t = 0; t < time; ++t) {
         const tensor_view<const float, 3> one_x(&x(0, t, 0), {batch, 1, channels}, {time * channels, channels, 1});
@@ -193,6 +195,27 @@ TEST_CASE("the gradients are those of finite differences", "[concatenate_project
     for (double& value : twice) value *= 2;
     CHECK(reference::difference(gradients.spans()[0], twice, 1e-12) == "");
   }
+}
+
+TEST_CASE("one time of longer sequences has the gradients that it has by itself", "[concatenate_project]") {
+  constexpr index_t batch = 3, time = 4, in = 2, out = 5;
+  auto project = trained(in, 3, out, 9);
+  const auto x = random_tensor<tensor<double>>(30, batch, time, in), d_out = random_tensor<tensor<double>>(31, batch, time, out);
+  tensor<double> d_x(batch, time, in), own_x(batch, 1, in), own_d(batch, 1, out), own_d_x(batch, 1, in);
+  d_x.setZero();
+  doubles::for_each(std::array<index_t, 3>{batch, 1, in}, [&](index_t b, index_t t, index_t c) { own_x(b, t, c) = x(b, 2, c); });
+  doubles::for_each(std::array<index_t, 3>{batch, 1, out}, [&](index_t b, index_t t, index_t c) { own_d(b, t, c) = d_out(b, 2, c); });
+  for (const auto& at : {positions::range(1, 7), positions::offsets(std::vector{1, 8, 4}, 1)}) {
+    gradient_buffer<double> inside(project.parameters()), alone(project.parameters());
+    project.project_backward(tensor_view<const double, 3>(&x(0, 2, 0), {batch, 1, in}, {time * in, in, 1}),
+                             tensor_view<const double, 3>(&d_out(0, 2, 0), {batch, 1, out}, {time * out, out, 1}),
+                             tensor_view<double, 3>(&d_x(0, 2, 0), {batch, 1, in}, {time * in, in, 1}), at, inside.spans());
+    project.project_backward(own_x, own_d, own_d_x, at, alone.spans());
+    for (std::size_t n = 0; n < 3; ++n) CHECK(reference::bit_difference(inside.spans()[n], alone.spans()[n]) == "");
+    for (index_t b = 0; b < batch; ++b)
+      for (index_t c = 0; c < in; ++c) CHECK(d_x(b, 2, c) == own_d_x(b, 0, c));
+  }
+  CHECK(d_x(1, 1, 0) == 0);
 }
 
 TEST_CASE("gradients have the same bits on any number of threads", "[concatenate_project]") {
