@@ -41,6 +41,9 @@ struct concatenate_project_options {
 ///
 /// Allocates codes and W_c code + b for some hundred tokens at a time, never [x; code], and in place 32 rows for each part of a split.
 /// Every verb checks shapes first and throws `argument_error` before it writes.
+///
+/// The gradient of a weight needs what it was multiplied by, which `add` overwrites: to train, keep x and call `project_backward`.
+/// `encode_embeddings_backward`, which is not given x, does not compile.
 template <code_encoder E>
   requires compute_scalar<typename E::scalar>
 class concatenate_project {
