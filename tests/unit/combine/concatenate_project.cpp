@@ -241,11 +241,13 @@ TEST_CASE("it begins as torch's Linear does", "[concatenate_project]") {
   CHECK(random == again);
   CHECK(!(project == project_float(codes_of(8), {.in = 8, .out = 200}, again)));
   for (const auto& one : project.parameters()) {
-    double most = 0, squares = 0;
+    double most = 0, sum = 0, squares = 0;
     for (const float value : one.values) {
       most = std::max(most, static_cast<double>(std::abs(value)));
+      sum += static_cast<double>(value);
       squares += static_cast<double>(value) * static_cast<double>(value);
     }
+    CHECK(std::abs(sum / static_cast<double>(one.values.size())) < 0.04);
     CHECK(most <= 0.25);
     CHECK(most > 0.24);
     CHECK(std::abs(squares / static_cast<double>(one.values.size()) - 0.25 * 0.25 / 3) < 0.003);
