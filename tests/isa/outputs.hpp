@@ -7,6 +7,7 @@
 #include <posenc/kernels/add_gradient.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
 
@@ -390,6 +391,69 @@ std::vector<double> of_angle_gradient(auto&& run) {
                                                         .sum_head = by_head ? axes * pairs : 0});
             append(all, sums);
           }
+  return all;
+}
+
+/// Every end of a sum and of a tile, with and without a start.
+template <class T>
+std::vector<T> of_linear(auto&& run) {
+  std::vector<T> all;
+  for (index_t in = 1; in <= 50; ++in)
+    for (const bool biased : {false, true}) {
+      const index_t tokens = 1 + in % 7, out = 1 + in % 13;
+      const auto x = random_stored<T>(15, tokens * in);
+      const auto w = random_vector<compute<T>>(16, out * in), bias = random_vector<compute<T>>(17, out);
+      std::vector<T> y(static_cast<std::size_t>(tokens * out));
+      run(posenc::kernels::linear_call<T>{.x = x.data(),
+                                          .y = y.data(),
+                                          .tokens = tokens,
+                                          .in = in,
+                                          .out = out,
+                                          .x_token = in,
+                                          .y_token = out,
+                                          .w = w.data(),
+                                          .w_row = in,
+                                          .start = biased ? bias.data() : nullptr});
+      append(all, y);
+    }
+  return all;
+}
+
+/// The gradients of the input, then those of weight and bias. run_input and run_weight: the two kernels.
+template <class T>
+std::vector<compute<T>> of_linear_gradients(auto&& run_input, auto&& run_weight) {
+  using S = compute<T>;
+  std::vector<S> all;
+  for (index_t in = 1; in <= 70; ++in) {
+    const index_t tokens = 1 + in % 7, out = 1 + in % 13;
+    const auto d_y = random_stored<T>(18, tokens * out), x = random_stored<T>(19, tokens * in);
+    const auto w = random_vector<S>(20, out * in);
+    auto d_x = random_stored<T>(21, tokens * in);
+    auto d_w = random_vector<S>(22, out * in), d_bias = random_vector<S>(23, out);
+    run_input(posenc::kernels::linear_input_gradient_call<T>{.d_y = d_y.data(),
+                                                             .d_x = d_x.data(),
+                                                             .tokens = tokens,
+                                                             .in = in,
+                                                             .out = out,
+                                                             .d_y_token = out,
+                                                             .d_x_token = in,
+                                                             .w = w.data(),
+                                                             .w_row = in,
+                                                             .accumulate = in % 2 == 0});
+    run_weight(posenc::kernels::linear_weight_gradient_call<T>{.d_y = d_y.data(),
+                                                               .x = x.data(),
+                                                               .tokens = tokens,
+                                                               .in = in,
+                                                               .out = out,
+                                                               .d_y_token = out,
+                                                               .x_token = in,
+                                                               .d_w = d_w.data(),
+                                                               .d_w_row = in,
+                                                               .d_bias = d_bias.data()});
+    append(all, reference::loaded(d_x));
+    append(all, d_w);
+    append(all, d_bias);
+  }
   return all;
 }
 

@@ -9,6 +9,7 @@
 #include "reference/angle.hpp"
 #include "reference/bias.hpp"
 #include "reference/difference.hpp"
+#include "reference/linear.hpp"
 #include "reference/rotate.hpp"
 
 #include <cstddef>
@@ -51,12 +52,18 @@ constexpr auto bias = [](const auto& call) { posenc::kernels::bias(call); };
 constexpr auto bias_backward = [](const auto& call) { posenc::kernels::bias_backward(call); };
 constexpr auto phase = [](const auto& call) { posenc::kernels::phase(call); };
 constexpr auto angle_gradient = [](const auto& call) { posenc::kernels::angle_gradient(call); };
+constexpr auto linear = [](const auto& call) { posenc::kernels::linear(call); };
+constexpr auto linear_input_gradient = [](const auto& call) { posenc::kernels::linear_input_gradient(call); };
+constexpr auto linear_weight_gradient = [](const auto& call) { posenc::kernels::linear_weight_gradient(call); };
 
 constexpr auto reference_add = [](const auto& call) { reference::add(call); };
 constexpr auto reference_add_gradient = [](const auto& call) { reference::add_gradient(call); };
 constexpr auto reference_rotate = [](const auto& call) { reference::rotate_rounded(call); };
 constexpr auto reference_bias = [](const auto& call) { reference::bias(call); };
 constexpr auto reference_bias_backward = [](const auto& call) { reference::bias_backward(call); };
+constexpr auto reference_linear = [](const auto& call) { reference::linear(call); };
+constexpr auto reference_linear_input_gradient = [](const auto& call) { reference::linear_input_gradient(call); };
+constexpr auto reference_linear_weight_gradient = [](const auto& call) { reference::linear_weight_gradient(call); };
 
 /// The float nearest to each cosine and sine.
 void reference_phase(const posenc::kernels::phase_call<float>& call) {
@@ -121,6 +128,19 @@ TEMPLATE_TEST_CASE("phase on several axes, between the integers and growing has 
 
 TEMPLATE_TEST_CASE("angle_gradient has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<double>(promised<TestType>::angle_gradient, [] { return outputs::of_angle_gradient<TestType>(angle_gradient); });
+}
+
+TEMPLATE_TEST_CASE("linear has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::linear, [] { return outputs::of_linear<TestType>(linear); });
+  CHECK(outputs::digest(outputs::of_linear<TestType>(reference_linear)) == promised<TestType>::linear);
+}
+
+TEMPLATE_TEST_CASE("the gradients of linear have the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<posenc::kernels::compute<TestType>>(promised<TestType>::linear_gradients, [] {
+    return outputs::of_linear_gradients<TestType>(linear_input_gradient, linear_weight_gradient);
+  });
+  CHECK(outputs::digest(outputs::of_linear_gradients<TestType>(reference_linear_input_gradient, reference_linear_weight_gradient)) ==
+        promised<TestType>::linear_gradients);
 }
 
 TEST_CASE("phases in float are the nearest floats, but for one in a thousand", "[isa]") {

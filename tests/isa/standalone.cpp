@@ -44,6 +44,11 @@ void check_kernels(const std::string& scalar) {
         promised::phase_places);
   check(of + "angle_gradient", outputs::digest(outputs::of_angle_gradient<T>([](const auto& call) { kernels::angle_gradient(call); })),
         promised::angle_gradient);
+  check(of + "linear", outputs::digest(outputs::of_linear<T>([](const auto& call) { kernels::linear(call); })), promised::linear);
+  check(of + "linear_gradients",
+        outputs::digest(outputs::of_linear_gradients<T>([](const auto& call) { kernels::linear_input_gradient(call); },
+                                                        [](const auto& call) { kernels::linear_weight_gradient(call); })),
+        promised::linear_gradients);
 }
 
 /// Frequencies, which are formed in double-double: those of base 10000 and 64 pairs.
