@@ -3,5 +3,7 @@
 #pragma once
 
 #include <posenc/combine/compose.hpp>
+#include <posenc/combine/concatenate.hpp>
+#include <posenc/combine/concatenate_project.hpp>
 #include <posenc/combine/dropout.hpp>
 #include <posenc/combine/scaled_sum.hpp>
