@@ -65,7 +65,7 @@ static_assert(posenc::code_encoder<random_codes>);
 
 posenc::sinusoidal<float> sinusoidal_codes(index_t dim) {
   return posenc::sinusoidal<float>(
-      {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani});
+      {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani{}});
 }
 
 /// The words of a text that are among the commonest, as numbers in the order of how common they are.

@@ -59,7 +59,7 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
       n = std::min({block, time - t, to - from});
       S* own = codes.data() + split * block * spare;
       std::int64_t* own_ids = ids.data() + split * block * spare_ids;
-      const auto source = [&](const auto& part) {
+      [[maybe_unused]] const auto source = [&](const auto& part) {
         auto one = part.codes(at, b, t, n, own, own_ids);
         own += block * part.spare_values();
         own_ids += block * part.spare_ids();
@@ -109,7 +109,7 @@ class additive_verbs {
   using scalar = S;
 
   /// The checks of `add` in place, alone: \throws argument_error  where it would.
-  template <class T, class At>
+  template <class T, token_places At>
     requires writable_as<T, S>
   void require_fits(const token_view<T>& x, const At& at) const {
     check_shape(x, at);
@@ -123,7 +123,7 @@ class additive_verbs {
   }
 
   /// Writes the codes of `at` to out `[batch..., time, channel]`.
-  template <class At, writable_tensor T>
+  template <token_places At, writable_tensor T>
     requires writable_as<element_t<T>, S>
   void encode(const At& at, T&& out, const executor& run = {}) const {
     const auto to = batched(out);
@@ -140,7 +140,7 @@ class additive_verbs {
   }
 
   /// x += code, in place, for x `[batch..., time, channel]`.
-  template <writable_tensor X, class At>
+  template <writable_tensor X, token_places At>
     requires writable_as<element_t<X>, S>
   void add(X&& x, const At& at, const executor& run = {}) const {
     const auto view = batched(x);
@@ -148,7 +148,7 @@ class additive_verbs {
     detail::add_codes<S>(view, view, {}, at, {}, run, self());
   }
   /// out = in + code. They may be one tensor, but not overlap in part.
-  template <readable_tensor In, writable_tensor Out, class At>
+  template <readable_tensor In, writable_tensor Out, token_places At>
     requires(writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
   void add(const In& in, Out&& out, const At& at, const executor& run = {}) const {
     const auto from = batched(in);
@@ -158,7 +158,7 @@ class additive_verbs {
   }
   /// The same into chosen rows: token (b, t) goes to row `rows[b * time + t]` of out `[row, channel]`; `no_row` skips it.
   /// \throws argument_error  for a row outside the output.
-  template <readable_tensor In, writable_tensor Out, class At>
+  template <readable_tensor In, writable_tensor Out, token_places At>
     requires(rank_of<Out> == 2 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
   void add(const In& in, Out&& out, std::span<const index_t> rows, const At& at, const executor& run = {}) const {
     const auto from = batched(in);

@@ -153,6 +153,10 @@ class coordinates {
   index_t axes_, batch_, time_, row_stride_, axis_stride_, offset_ = 0;
 };
 
+/// What tells where tokens stand.
+template <class At>
+concept token_places = std::same_as<At, positions> || std::same_as<At, coordinates>;
+
 /// Where the queries and the keys stand: as `attention_positions`, with coordinates.
 struct attention_coordinates {
   coordinates queries, keys;

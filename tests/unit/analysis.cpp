@@ -41,7 +41,7 @@ TEST_CASE("similarities are products and cosines of rows", "[analysis]") {
 
 TEST_CASE("the similarity of sinusoidal codes is the sum of the cosines of w_k (i - j)", "[analysis][sinusoidal]") {
   constexpr index_t time = 40, dim = 16;
-  const sinusoidal<double> encoder({.dim = dim, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani});
+  const sinusoidal<double> encoder({.dim = dim, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}});
   table codes(time, dim), shifted(time, dim);
   encoder.encode(positions::range(time), codes);
   encoder.encode(positions::range(time, 1000), shifted);

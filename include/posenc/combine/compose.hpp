@@ -46,8 +46,7 @@ class compose {
   }
 
   /// The checks of all parts: \throws argument_error  before any of them writes.
-  template <class T, class At>
-    requires(std::same_as<At, positions> || std::same_as<At, coordinates>)
+  template <class T, token_places At>
   void require_fits(const token_view<T>& x, const At& at) const {
     std::apply([&](const auto&... part) { (detail::require_fits(part, x, at), ...); }, parts_);
   }
@@ -62,7 +61,7 @@ class compose {
 
   /// Codes that depend on positions alone are added in one pass over x: the same bits as one after the other in float and double, and one
   /// rounding where x is of 16 bits.
-  template <writable_tensor X, class At>
+  template <writable_tensor X, token_places At>
     requires(additive_encoder<Parts> || ...)
   void add(X&& x, const At& at, const executor& run = {}) const {
     const auto view = batched(x);

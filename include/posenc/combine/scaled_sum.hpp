@@ -60,14 +60,14 @@ class scaled_sum {
   const E& encoder() const noexcept { return encoder_; }
   scalar code_scale() const noexcept { return code_scale_; }  ///< as it is now
 
-  template <class T, class At>
+  template <class T, token_places At>
     requires writable_as<T, scalar>
   void require_fits(const token_view<T>& x, const At& at) const {
     encoder_.require_fits(x, at);
   }
 
   /// x = x * token_scale + code * code_scale, for x `[batch..., time, channel]`.
-  template <writable_tensor X, class At>
+  template <writable_tensor X, token_places At>
     requires writable_as<element_t<X>, scalar>
   void add(X&& x, const At& at, const executor& run = {}) const {
     const auto view = batched(x);
@@ -75,7 +75,7 @@ class scaled_sum {
     detail::add_codes<scalar>(view, view, {}, at, rule(), run, encoder_);
   }
   /// The same times `drop`, in the same pass.
-  template <writable_tensor X, class At>
+  template <writable_tensor X, token_places At>
     requires writable_as<element_t<X>, scalar>
   void add(X&& x, const At& at, const mask& drop, const executor& run = {}) const {
     const auto view = batched(x);

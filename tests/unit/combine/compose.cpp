@@ -2,6 +2,7 @@
 #include <posenc/combine.hpp>
 
 #include <posenc/alibi.hpp>
+#include <posenc/learned.hpp>
 #include <posenc/no_encoding.hpp>
 #include <posenc/rope.hpp>
 #include <posenc/rope/learned_rope.hpp>
@@ -10,6 +11,7 @@
 #include "catch.hpp"
 #include "doubles.hpp"
 #include "random.hpp"
+#include "reference/difference.hpp"
 
 #include <algorithm>
 #include <array>
@@ -300,4 +302,32 @@ TEST_CASE("nothing is written before the checks of all parts, and of queries and
   const compose biases(slopes(2), slopes(3));
   CHECK_THROWS_AS(encode_scores(biases, scores, biases.prepare({at, at})), argument_error);
   CHECK(all_ones(scores));
+}
+
+TEMPLATE_TEST_CASE("codes are added in one pass: as one after the other, or rounded once", "[combine]", float, double, Eigen::bfloat16,
+                   Eigen::half) {
+  using S = compute_t<TestType>;
+  using block = Eigen::Tensor<TestType, 3, Eigen::RowMajor>;
+  const sinusoidal<S> waves({.dim = 34, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}});
+  const learned<S> table({.rows = 60, .dim = 34, .outside_table = outside_table::zeros, .scale = 0.75}, random_vector<S>(3, 60 * 34));
+  const compose all(waves, table, rope<S>({.pairing = pairing::halves, .dim = 4}), waves);
+  for (const auto& at : {positions::range(50, 5), positions::offsets(std::vector{30, 2}, 50)}) {
+    block x(2, 50, 34);
+    for (index_t n = 0; n < x.size(); ++n) x.data()[n] = static_cast<TestType>(static_cast<float>(n % 97) / 32 - 1);
+    block once = x;
+    encode_embeddings(all, once, at);
+    Eigen::Tensor<S, 3, Eigen::RowMajor> in_turn = x.template cast<S>();
+    waves.add(in_turn, at), table.add(in_turn, at), waves.add(in_turn, at);
+    const block expected = in_turn.template cast<TestType>();
+    CHECK(reference::bit_difference(once, expected) == "");
+  }
+}
+
+TEST_CASE("codes of coordinates are added where all parts take them", "[combine]") {
+  const sinusoidal<double> waves({.dim = 8, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}});
+  const auto at = coordinates::values(std::vector{0.5, 2.25, -7.0}, 1);
+  auto once = random_tensor<block3>(1, 2, 3, 8), in_turn = once;
+  encode_embeddings(compose(waves, turning(), waves), once, at);
+  waves.add(in_turn, at), waves.add(in_turn, at);
+  CHECK(same(once, in_turn));
 }

@@ -21,7 +21,7 @@ namespace {
 using tensor = Eigen::Tensor<float, 3, Eigen::RowMajor>;
 
 sinusoidal<float> codes_of(index_t dim) {
-  return sinusoidal<float>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  return sinusoidal<float>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
 }
 /// Every bit pattern that arithmetic could change is among them.
 tensor special(index_t batch, index_t time, index_t channels) {

@@ -27,7 +27,7 @@ using project_float = concatenate_project<sinusoidal<float>>;
 using project_table = concatenate_project<doubles::table_codes>;
 
 sinusoidal<float> codes_of(index_t dim) {
-  return sinusoidal<float>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani});
+  return sinusoidal<float>({.dim = dim, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
 }
 project_float projection(index_t in, index_t dim, index_t out) {
   return {codes_of(dim), {.in = in, .out = out}, random_vector<float>(1, out * (in + dim)), random_vector<float>(2, out)};
