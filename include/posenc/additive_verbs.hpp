@@ -49,7 +49,9 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
   const double forming = (parts.nanoseconds_per_code() + ... + 0.0) * static_cast<double>(count);
   const index_t splits = run.parts(count, forming + nanoseconds_per_value<std::remove_const_t<In>> * values);
   const index_t spare = (parts.spare_values() + ... + 0);  // for each token of a block
-  const index_t block = spare == 0 ? time : std::clamp<index_t>(16384 / (spare * static_cast<index_t>(sizeof(S))), 1, time);
+  // Spare memory has to stay in the first cache, a ready table in the last one while all batch rows read it.
+  const index_t row_bytes = (spare > 0 ? spare : dim) * static_cast<index_t>(sizeof(S)), block_bytes = spare > 0 ? 16 << 10 : 8 << 20;
+  const index_t block = std::clamp<index_t>(block_bytes / row_bytes, 1, time);
   std::vector<S> codes(static_cast<std::size_t>(splits * block * spare));
   const index_t spare_ids = (parts.spare_ids() + ... + 0);
   std::vector<std::int64_t> ids(static_cast<std::size_t>(splits * block * spare_ids));
