@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -41,14 +42,18 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
   const index_t spare = (parts.spare_values() + ...);  // for each token of a block
   const index_t block = spare == 0 ? time : std::clamp<index_t>(16384 / (spare * static_cast<index_t>(sizeof(S))), 1, time);
   std::vector<S> codes(static_cast<std::size_t>(splits * block * spare));
+  const index_t spare_ids = (parts.spare_ids() + ...);
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(splits * block * spare_ids));
   run.split(count, splits, [&](index_t split, index_t from, index_t to) {
     for (index_t n; from < to; from += n) {
       const index_t b = from / time, t = from % time;
       n = std::min({block, time - t, to - from});
       S* own = codes.data() + split * block * spare;
+      std::int64_t* own_ids = ids.data() + split * block * spare_ids;
       const auto source = [&](const auto& part) {
-        auto one = part.codes(at, b, t, n, own);
+        auto one = part.codes(at, b, t, n, own, own_ids);
         own += block * part.spare_values();
+        own_ids += block * part.spare_ids();
         one.scale *= static_cast<S>(scales.code);
         return one;
       };
@@ -83,9 +88,9 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
 /// E has `name`, `dim`, `axes`, and, for positions and perhaps coordinates `at`:
 ///
 ///     void require_known(at)                   throws for a position without a code
-///     code_source codes(at, b, t, n, S* spare) where the codes of tokens t to t + n of row b stand, the spare values among it
-///     index_t spare_values()                   how many of those each token needs
-///     double nanoseconds_per_code()            what forming one takes
+///     code_source codes(at, b, t, n, S*, int64*)  where the codes of tokens t to t + n of row b stand, spare memory given
+///     index_t spare_values(), spare_ids()         how much of it each token needs
+///     double nanoseconds_per_code()               what forming one takes
 template <class E, compute_scalar S>
 class additive_verbs {
  public:
@@ -97,6 +102,12 @@ class additive_verbs {
   void require_fits(const token_view<T>& x, const At& at) const {
     check_shape(x, at);
     require_output(E::name(), x);
+  }
+
+  /// The checks of tensors that are only read.
+  template <class T, class At>
+  void require_readable(const token_view<T>& x, const At& at) const {
+    check_shape(x, at);
   }
 
   /// Writes the codes of `at` to out `[batch..., time, channel]`.

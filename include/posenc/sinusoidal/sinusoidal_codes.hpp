@@ -16,6 +16,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -70,9 +71,10 @@ class sinusoidal_codes : public additive_verbs<E, S> {
     require_turns(E::name(), layout_.frequencies, at, static_cast<double>(layout_.start));
   }
   index_t spare_values() const noexcept { return std::max<index_t>(dim(), layout_.width); }
+  index_t spare_ids() const noexcept { return 0; }
   double nanoseconds_per_code() const noexcept { return detail::nanoseconds_per_angle * static_cast<double>(dim()) / 2; }
   template <class At>
-  kernels::code_source<S> codes(const At& at, index_t b, index_t t, index_t count, S* spare) const {
+  kernels::code_source<S> codes(const At& at, index_t b, index_t t, index_t count, S* spare, std::int64_t*) const {
     const index_t width = spare_values();
     if (layout_.width < width)
       for (index_t n = 0; n < count; ++n) std::fill_n(spare + n * width + layout_.width, width - layout_.width, S(0));
