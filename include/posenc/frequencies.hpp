@@ -21,6 +21,10 @@ namespace POSENC_NAMESPACE {
 /// Radians per position, one number per channel pair: what schedules work on.
 using frequency_series = std::vector<double_double>;
 
+namespace detail {
+inline constexpr double highest_exponent = 38 * ln_2.high;  // of e: 2^38 radians
+}
+
 /// exp(first + slope * k / divisor), k = 0 ... count - 1. Relative error below 2^-90.
 /// \throws argument_error  if one exceeds 2^38.
 inline frequency_series geometric_series(std::string_view who, index_t count, double_double first, double_double slope, double divisor) {
@@ -29,7 +33,7 @@ inline frequency_series geometric_series(std::string_view who, index_t count, do
   frequency_series all(static_cast<std::size_t>(count));
   for (index_t k = 0; k < count; ++k) {
     const double_double exponent = first + rate * double_double{static_cast<double>(k), 0};
-    require(exponent.high < 27, who, "frequencies must not exceed 2^38 radians", std::exp(exponent.high));
+    require(exponent.high <= detail::highest_exponent, who, "frequencies must not exceed 2^38 radians", std::exp(exponent.high));
     all[static_cast<std::size_t>(k)] = exp(exponent.high > -700 ? exponent : double_double{-700, 0});
   }
   return all;
@@ -39,7 +43,10 @@ inline frequency_series geometric_series(std::string_view who, index_t count, do
 /// \throws argument_error  unless base is positive and finite, and no frequency exceeds 2^38.
 inline frequency_series geometric_series(std::string_view who, index_t count, double base, double step, double divisor) {
   require(std::isfinite(base) && base > 0, who, "base must be positive and finite", base);
-  return geometric_series(who, count, {0, 0}, log(base) * double_double{-step, 0}, divisor);
+  const double_double slope = log(base) * double_double{-step, 0};
+  const double last = slope.high / divisor * static_cast<double>(std::max<index_t>(count - 1, 0));
+  require(last <= detail::highest_exponent, who, "base must not be so small that a frequency exceeds 2^38 radians", base);
+  return geometric_series(who, count, {0, 0}, slope, divisor);
 }
 
 /// base^(-2 k / dim), k = 0 ... ceil(dim / 2) - 1 (Vaswani et al. 2017; Su et al. 2021).

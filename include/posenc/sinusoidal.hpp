@@ -37,7 +37,7 @@ struct sinusoidal_options {
   double angle_scale = 1;                 ///< multiplies the angle: `scale` of diffusers' timesteps
   bool full_turns = false;                ///< frequencies are turns per position, not radians: MLX
   posenc::odd_dim odd_dim = odd_dim::refuse;
-  std::optional<position> padding_position{};  ///< has a code of zeros: fairseq's, M2M100's and Kosmos' padding_idx
+  std::optional<position> padding_position{};  ///< has a code of zeros (before `start` is added): padding_idx of fairseq, M2M100, Kosmos
 
   friend bool operator==(const sinusoidal_options&, const sinusoidal_options&) = default;
 };

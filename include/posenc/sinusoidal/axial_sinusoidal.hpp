@@ -4,6 +4,7 @@
 
 #include <posenc/concepts.hpp>  // code_encoder
 #include <posenc/config.hpp>
+#include <posenc/double_double.hpp>
 #include <posenc/error.hpp>     // require
 #include <posenc/frequencies.hpp>
 #include <posenc/positions.hpp>
@@ -76,7 +77,7 @@ class axial_sinusoidal : public sinusoidal_codes<axial_sinusoidal<S>, S> {
       made.width += width;
     }
     const index_t pairs = made.width / 2;
-    frequency_series matrix(static_cast<std::size_t>(checked_product(name(), std::array{axes, pairs})), {0, 0});
+    frequency_series matrix(static_cast<std::size_t>(checked_product(name(), std::array{axes, pairs}, sizeof(double_double))), {0, 0});
     index_t first = 0;
     for (index_t axis = 0; axis < axes; ++axis) {
       const index_t width = options.widths[static_cast<std::size_t>(axis)], count = width / 2;
