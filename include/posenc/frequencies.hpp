@@ -33,7 +33,7 @@ inline frequency_series geometric_series(std::string_view who, index_t count, do
   frequency_series all(static_cast<std::size_t>(count));
   for (index_t k = 0; k < count; ++k) {
     const double_double exponent = first + rate * double_double{static_cast<double>(k), 0};
-    require(exponent.high <= detail::highest_exponent, who, "frequencies must not exceed 2^38 radians", std::exp(exponent.high));
+    require(exponent.high <= detail::highest_exponent, who, "frequencies must not exceed 2^38 radians", exp(exponent).high);
     all[static_cast<std::size_t>(k)] = exp(exponent.high > -700 ? exponent : double_double{-700, 0});
   }
   return all;

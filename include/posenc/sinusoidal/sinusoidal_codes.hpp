@@ -54,7 +54,8 @@ struct sinusoidal_layout {
 /// on all axes of the encoder.
 ///
 /// Codes are within 3.1e-8 (float) and 2.3e-16 (double) of the truth at every position in [-2^31, 2^31] for scale 1; the scale is applied
-/// in double, before the one rounding. A coordinate that is a whole number has the code of that position.
+/// in double, before the one rounding. A coordinate that is a whole number has the code of that position; the start is added to coordinates
+/// in double.
 template <class E, compute_scalar S>
 class sinusoidal_codes : public additive_verbs<E, S> {
  public:
