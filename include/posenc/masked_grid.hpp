@@ -43,7 +43,7 @@ struct mask_counts {
   std::vector<position> down, along;
 };
 
-inline mask_counts counted(std::string_view who, const std::ranges::sized_range auto& mask, const mask_extents& extents) {
+inline mask_counts count_real(std::string_view who, const std::ranges::sized_range auto& mask, const mask_extents& extents) {
   const auto [batch, height, width] = extents;
   const index_t cells = checked_product(who, extents, 2 * sizeof(position));
   require(batch > 0, who, "batch must be positive", batch);
@@ -62,7 +62,7 @@ inline mask_counts counted(std::string_view who, const std::ranges::sized_range 
 
 /// The values of `[axis, batch, time]` in the order that is asked for.
 template <class T>
-std::vector<T> joined(std::vector<T> down, std::vector<T> along, grid_order order) {
+std::vector<T> axes_joined(std::vector<T> down, std::vector<T> along, grid_order order) {
   if (order == grid_order::fastest_first) std::swap(down, along);
   down.insert(down.end(), along.begin(), along.end());
   return down;
@@ -81,8 +81,8 @@ concept integer_mask = stored_tensor<T> && std::integral<std::remove_const_t<ele
 /// \param mask  `[batch, height, width]`, row after row: non-zero where a cell is real. DETR's own masks say the opposite.
 /// \throws argument_error  unless batch is positive and the extents multiply to the size of the mask.
 inline positions masked_grid(const std::ranges::sized_range auto& mask, const mask_extents& extents, grid_order order) {
-  auto counts = detail::counted("masked grid", mask, extents);
-  return positions::multi_axis(detail::joined(std::move(counts.down), std::move(counts.along), order), 2, extents[0]);
+  auto counts = detail::count_real("masked grid", mask, extents);
+  return positions::multi_axis(detail::axes_joined(std::move(counts.down), std::move(counts.along), order), 2, extents[0]);
 }
 /// The same from a tensor of integers, `[batch, height, width]`.
 template <detail::integer_mask T>
@@ -102,7 +102,7 @@ inline coordinates normalized_mask(const std::ranges::sized_range auto& mask, co
   require(std::isfinite(rule.scale), who, "scale must be finite", rule.scale);
   require(std::isfinite(rule.epsilon) && rule.epsilon > 0, who, "epsilon must be positive and finite", rule.epsilon);
   require(std::isfinite(rule.offset), who, "offset must be finite", rule.offset);
-  const auto counts = detail::counted(who, mask, extents);
+  const auto counts = detail::count_real(who, mask, extents);
   const std::size_t row = static_cast<std::size_t>(extents[2]), picture = static_cast<std::size_t>(extents[1]) * row;
   const auto normalized = [&](const std::vector<position>& all, auto&& last_of) {
     std::vector<double> values(all.size());
@@ -111,8 +111,8 @@ inline coordinates normalized_mask(const std::ranges::sized_range auto& mask, co
     return values;
   };
   return coordinates::values(
-      detail::joined(normalized(counts.down, [&](std::size_t n) { return n - n % picture + picture - row + n % row; }),
-                     normalized(counts.along, [&](std::size_t n) { return n - n % row + row - 1; }), rule.order),
+      detail::axes_joined(normalized(counts.down, [&](std::size_t n) { return n - n % picture + picture - row + n % row; }),
+                          normalized(counts.along, [&](std::size_t n) { return n - n % row + row - 1; }), rule.order),
       2, extents[0]);
 }
 /// The same from a tensor of integers, `[batch, height, width]`.

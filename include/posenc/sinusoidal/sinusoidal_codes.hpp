@@ -68,9 +68,7 @@ class sinusoidal_codes : public additive_verbs<E, S> {
 
   // What `additive_verbs` asks for.
   void require_known(const positions&) const noexcept {}
-  void require_known(const coordinates& at) const {
-    require_turns(E::name(), layout_.frequencies, at, static_cast<double>(layout_.start));
-  }
+  void require_known(const coordinates& at) const { require_turns(E::name(), layout_.frequencies, at, static_cast<double>(layout_.start)); }
   index_t spare_values() const noexcept { return std::max<index_t>(dim(), layout_.width); }
   index_t spare_ids() const noexcept { return 0; }
   bool one_axis_will_do() const noexcept { return true; }
@@ -101,16 +99,18 @@ class sinusoidal_codes : public additive_verbs<E, S> {
       call.rows = count;
       kernels::phase(call);
     } else {
-      in_chunks<position>(call, count, [&](index_t t) { return ids[t] == no_position ? no_position : ids[t] + layout_.start; },
-                          [&](const position* moved) { call.ids = moved; });
+      in_chunks<position>(
+          call, count, [&](index_t t) { return ids[t] == no_position ? no_position : ids[t] + layout_.start; },
+          [&](const position* moved) { call.ids = moved; });
     }
     clear_padding(count, out, [&](index_t t) { return ids[t] == *layout_.padding_position; });
   }
   void fill(const sinusoidal_block& block, const double* places, index_t count, S* out) const {
     kernels::phase_call<S> call = prepared(block, out);
     call.whole = layout_.frequencies.whole() + (call.high - layout_.frequencies.high());
-    in_chunks<double>(call, count, [&](index_t t) { return places[t] + static_cast<double>(layout_.start); },
-                      [&](const double* moved) { call.coordinates = moved; });
+    in_chunks<double>(
+        call, count, [&](index_t t) { return places[t] + static_cast<double>(layout_.start); },
+        [&](const double* moved) { call.coordinates = moved; });
     clear_padding(count, out, [&](index_t t) { return places[t] == static_cast<double>(*layout_.padding_position); });
   }
   void clear_padding(index_t count, S* out, auto&& is_padding) const {
