@@ -27,6 +27,12 @@ const std::vector<int> mask{1, 1,  0, 0,  //
                             7, 0,  0, 1,  //
                             1, -1, 0, 1};
 
+template <class O>
+concept normalized_without_order = requires { O{.scale = 1}; };
+template <class O>
+concept normalized_with_order = requires { O{.order = slowest, .scale = 1}; };
+static_assert(normalized_with_order<mask_normalization> && !normalized_without_order<mask_normalization>);
+
 template <class At>
 auto axis_of(const At& at, index_t b, index_t axis) {
   std::vector<decltype(at(0, 0))> all;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/sinusoidal.hpp>
 
+#include <posenc/alibi.hpp>
+#include <posenc/no_encoding.hpp>
+
 #include "catch.hpp"
 #include "random.hpp"
 #include "reference/angle.hpp"
@@ -17,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -104,6 +108,18 @@ template <class S>
 void check_codes(const sinusoidal_options& options) {
   check_codes<S>(options, positions::ids(std::array<position, 6>{0, 1, -5, 100, no_position, 37}, 2));
 }
+
+// Encoders of codes can write them too; encoders of scores, and those that only add, are none.
+struct adds_only {
+  using scalar = float;
+  static constexpr std::string_view name() noexcept { return "adds_only"; }
+  static constexpr index_t dim() noexcept { return 4; }
+  void add(writable_tensor auto&&, const positions&) const noexcept {}
+  bool operator==(const adds_only&) const = default;
+};
+static_assert(code_encoder<sinusoidal<float>> && code_encoder<sinusoidal<double>> && additive_encoder<sinusoidal<float>>);
+static_assert(additive_encoder<adds_only> && !code_encoder<adds_only> && !code_encoder<no_encoding> && !code_encoder<alibi<float>>);
+static_assert(!value_encoder<sinusoidal<float>> && !contextual_bias_encoder<sinusoidal<float>>);
 
 template <class S>
 sinusoidal<S> interleaved(index_t dim) {

@@ -33,6 +33,17 @@ constexpr auto interleaved = channel_order::interleaved, sin_cos = channel_order
 constexpr auto blocks = sinusoidal_arrangement::blocks, across = sinusoidal_arrangement::across;
 const any_exponent_rule vaswani = exponent_rule::vaswani{};
 
+template <class O>
+concept axial_without_order = requires { O{.dim = 4, .widths = {4}, .arrangement = blocks, .exponent_rule = vaswani}; };
+template <class O>
+concept axial_without_arrangement = requires { O{.dim = 4, .widths = {4}, .order = sin_cos, .exponent_rule = vaswani}; };
+template <class O>
+concept axial_without_rule = requires { O{.dim = 4, .widths = {4}, .order = sin_cos, .arrangement = blocks}; };
+template <class O>
+concept axial_with_all = requires { O{.dim = 4, .widths = {4}, .order = sin_cos, .arrangement = blocks, .exponent_rule = vaswani}; };
+static_assert(axial_with_all<axial_sinusoidal_options> && !axial_without_order<axial_sinusoidal_options> &&
+              !axial_without_arrangement<axial_sinusoidal_options> && !axial_without_rule<axial_sinusoidal_options>);
+
 /// What each channel holds, by laying out one after the other.
 std::vector<reference::wave> laid_out(const axial_sinusoidal_options& options) {
   std::vector<std::vector<reference::wave>> groups(1);  // of pairs that lie together
@@ -194,6 +205,9 @@ TEMPLATE_TEST_CASE("axial sinusoidal add adds the code that encode writes", "[si
     tensor3<TestType> sum = x, out(2, 300, 14), wanted(2, 300, 14);
     encoder.encode(at, code);
     for (index_t n = 0; n < x.size(); ++n) wanted.data()[n] = TestType(S(x.data()[n]) + code.data()[n]);
+    encoder.encode(at, sum);  // rounded once
+    for (index_t n = 0; n < sum.size(); ++n) REQUIRE(reference::same_bits(sum.data()[n], TestType(code.data()[n])));
+    sum = x;
     encoder.add(sum, at);
     encoder.add(x, out, at);
     CHECK(bit_difference(sum, wanted) == "");
@@ -207,6 +221,22 @@ TEMPLATE_TEST_CASE("axial sinusoidal add adds the code that encode writes", "[si
     for (index_t t = 0; t < 300; ++t) encoder.add(tensor_view<TestType, 3>(&steps(0, t, 0), {2, 1, 14}, {300 * 14, 14, 1}), at.slice(t, 1));
     CHECK(bit_difference(steps, wanted) == "");
   }
+}
+
+TEST_CASE("axial sinusoidal codes fill all of the spare memory they are given", "[sinusoidal][axial]") {
+  const axial_sinusoidal<float> wide(film),
+      narrow({.dim = 13, .widths = {4, 6}, .order = sin_cos, .arrangement = across, .exponent_rule = vaswani, .start = 1});
+  const auto check = [](const axial_sinusoidal<float>& encoder, const positions& at) {
+    tensor3<float> codes(2, 3, encoder.dim());
+    encoder.encode(at, codes);
+    std::vector<float> spare(static_cast<std::size_t>(2 * encoder.spare_values()), std::numeric_limits<float>::quiet_NaN());
+    const auto source = encoder.codes(at, 1, 1, 2, spare.data(), nullptr);
+    CHECK((source.table == spare.data() && source.scale == 1 && source.ids == nullptr));
+    for (index_t t = 0; t < 2; ++t)
+      for (index_t c = 0; c < encoder.dim(); ++c) CHECK(source.table[t * source.time + c] == codes(1, 1 + t, c));
+  };
+  check(wide, positions::ids(std::array{0, 0, 0, 3, 7, 9}, 2));
+  check(narrow, positions::ids(std::array{0, 0, 0, 3, 7, 9}, 2));
 }
 
 TEST_CASE("widths of systems", "[sinusoidal][axial]") {

@@ -33,6 +33,8 @@ axial_sinusoidal<float> axial(channel_order order, sinusoidal_arrangement arrang
       {.dim = 14, .widths = widths, .order = order, .arrangement = arrangement, .exponent_rule = exponent_rule::vaswani{}});
 }
 
+static_assert(sinusoidal_encoder<sinusoidal<float>> && sinusoidal_encoder<axial_sinusoidal<double>> && !sinusoidal_encoder<int>);
+
 /// That it is a bijection, undone by the way back, and takes the codes of one to those of the other.
 void check_conversion(const auto& from, const auto& to, const positions& at) {
   const channels there = channel_permutation(from, to), back = channel_permutation(to, from);
