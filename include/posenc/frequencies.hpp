@@ -145,10 +145,12 @@ void require_turns(std::string_view who, const frequencies& speeds, const Coordi
     for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
       for (index_t t = 0; t < at.time(); ++t) farthest = std::fmax(farthest, std::abs(at(b, t, at.axes() == 1 ? 0 : axis) + start));
     for (index_t h = 0; h < std::max<index_t>(speeds.heads(), 1); ++h)
-      for (index_t k = 0; k < speeds.count(); ++k)
-        fastest = std::fmax(fastest, std::abs(speeds.radians((h * speeds.axes() + axis) * speeds.count() + k)));
-    require(farthest * fastest < 0x1p31 * two_pi.high, who, "coordinate times frequency must stay below 2^31 turns", farthest,
-            fastest / two_pi.high);
+      for (index_t k = 0; k < speeds.count(); ++k) {
+        const index_t n = (h * speeds.axes() + axis) * speeds.count() + k;
+        const double fraction = static_cast<double>(speeds.high()[n]) * 0x1p-64;  // near enough, and much sooner than radians
+        fastest = std::fmax(fastest, std::abs(static_cast<double>(speeds.whole_turns(n)) + fraction));
+      }
+    require(farthest * fastest < 0x1p31, who, "coordinate times frequency must stay below 2^31 turns", farthest, fastest);
   }
 }
 
