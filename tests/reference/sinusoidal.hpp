@@ -2,12 +2,12 @@
 /// \file  Sinusoidal codes channel by channel, from the papers' formulas.
 #pragma once
 
+#include <posenc/positions.hpp>
 #include <posenc/sinusoidal/channel_order.hpp>
 #include <posenc/sinusoidal/exponent_rule.hpp>
 
 #include <cmath>
 #include <cstddef>
-#include <numbers>
 #include <variant>
 
 namespace reference {
@@ -47,6 +47,10 @@ inline wave even_wave(posenc::channel_order order, std::ptrdiff_t channels, std:
   if (order == posenc::channel_order::interleaved) return {c % 2 == 0, c / 2};
   return {(c < channels / 2) == (order == posenc::channel_order::sin_cos), c % (channels / 2)};
 }
+
+/// Where a start moves a position; coordinates are moved in double.
+inline long double moved(posenc::position id, posenc::position start) { return static_cast<long double>(id + start); }
+inline long double moved(double place, posenc::position start) { return place + static_cast<double>(start); }
 
 /// The sine or the cosine of an angle, times `scale`.
 inline double sinusoid(bool is_sine, long double angle, double scale) {

@@ -60,10 +60,6 @@ std::optional<reference::wave> wave_of(const sinusoidal_options& options, index_
 
 bool is_absent(position id) { return id == no_position; }
 bool is_absent(double place) { return std::isnan(place); }
-/// Coordinates are moved in double.
-long double moved(position id, position start) { return static_cast<long double>(id + start); }
-long double moved(double place, position start) { return place + static_cast<double>(start); }
-
 /// [batch, time, channel] at positions or coordinates.
 std::vector<double> expected(const sinusoidal_options& options, index_t batch, const auto& at) {
   std::vector<double> all;
@@ -72,12 +68,13 @@ std::vector<double> expected(const sinusoidal_options& options, index_t batch, c
       for (index_t c = 0; c < options.dim; ++c) {
         index_t width = 0;
         const auto wave = wave_of(options, width, c);
-        if (!wave || is_absent(at(b, t)) || moved(at(b, t), 0) == moved(options.padding_position.value_or(no_position), 0)) {
+        if (!wave || is_absent(at(b, t)) ||
+            reference::moved(at(b, t), 0) == reference::moved(options.padding_position.value_or(no_position), 0)) {
           all.push_back(0);
           continue;
         }
         const long double turn = options.full_turns ? 2 * std::numbers::pi_v<long double> : 1.0L;
-        const long double angle = moved(at(b, t), options.start) * reference::frequency(options.exponent_rule, width, wave->k);
+        const long double angle = reference::moved(at(b, t), options.start) * reference::frequency(options.exponent_rule, width, wave->k);
         all.push_back(reference::sinusoid(wave->is_sine, angle * options.angle_scale * turn, options.scale));
       }
   return all;

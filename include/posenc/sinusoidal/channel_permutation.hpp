@@ -98,6 +98,9 @@ inline void require_permutation(const std::vector<index_t>& permutation, index_t
 ///     const auto order = channel_permutation(fairseq, vaswani);  // [sin | cos] to sin, cos, sin, cos
 ///     permute_channels(projection, order);                       // weights `[..., channel]` that were trained with fairseq's codes
 ///
+/// A code that is read by one projection alone (a timestep's) needs no more. One that is added to embeddings shares its channels with them:
+/// then the embeddings, and all that reads or writes their sum, have to be permuted too.
+///
 /// Scales, starts and padding positions may differ, for they change no channel's place; where they are equal too, the permuted codes of
 /// `from` are those of `to`, bit for bit. Channels with the same content (several zeros) keep their order.
 /// \throws argument_error  unless both have the same dim, and the same sines and cosines of the same axes, by the exact frequency.

@@ -66,9 +66,6 @@ std::vector<reference::wave> laid_out(const axial_sinusoidal_options& options) {
   return channels;
 }
 
-long double moved(position id, position start) { return static_cast<long double>(id + start); }
-long double moved(double place, position start) { return place + static_cast<double>(start); }
-
 std::vector<double> expected(const axial_sinusoidal_options& options, index_t batch, const auto& at) {
   const auto channels = laid_out(options);
   std::vector<double> all;
@@ -84,7 +81,8 @@ std::vector<double> expected(const axial_sinusoidal_options& options, index_t ba
         const long double turn = options.full_turns ? 6.283185307179586476925286766559L : 1.0L;
         const long double speed =
             reference::frequency(options.exponent_rule, options.widths[static_cast<std::size_t>(one.axis)], one.k) * turn;
-        all.push_back(reference::sinusoid(one.is_sine, moved(place, options.start) * speed * options.angle_scale, options.scale));
+        all.push_back(
+            reference::sinusoid(one.is_sine, reference::moved(place, options.start) * speed * options.angle_scale, options.scale));
       }
   return all;
 }
