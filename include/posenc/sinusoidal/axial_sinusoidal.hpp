@@ -26,27 +26,27 @@ namespace POSENC_NAMESPACE {
 enum class sinusoidal_arrangement {
   blocks,  ///< all channels of the first axis, then those of the second: MAE, AIMv2, RT-DETR, diffusers, tensor2tensor and timm's
            ///< interleave_sin_cos with sin_cos; DETR and multidim-positional-encoding with interleaved
-  across  ///< the channel order reaches over all axes: sin y | sin x | cos y | cos x, timm's default. With interleaved, the same as blocks
+  across   ///< the channel order reaches over all axes: sin y | sin x | cos y | cos x, timm's default; interleaved is as in blocks
 };
 
 struct axial_sinusoidal_options {
-  required<index_t> dim;  ///< channels
-  std::vector<index_t> widths;  ///< channels of each axis of the positions, even. What dim has beyond them is zero
+  required<index_t> dim;           ///< channels
+  std::vector<index_t> widths;     ///< channels of each axis of the positions, even. What dim has beyond them is zero
   required<channel_order> order;
   required<sinusoidal_arrangement> arrangement;
   required<any_exponent_rule> exponent_rule;  ///< with an axis's width
-  bool truncate = false;  ///< widths may exceed dim together: the last channels are left out (multidim-positional-encoding)
-  position start = 0;  ///< added to every position, on all axes
-  double scale = 1;  ///< multiplies the code
-  double angle_scale = 1;  ///< multiplies the angle
-  bool full_turns = false;  ///< frequencies are turns per position, not radians
+  bool truncate = false;           ///< widths may exceed dim together: the last channels are left out (multidim-positional-encoding)
+  position start = 0;              ///< added to every position, on all axes
+  double scale = 1;                ///< multiplies the code
+  double angle_scale = 1;          ///< multiplies the angle
+  bool full_turns = false;         ///< frequencies are turns per position, not radians
 
   friend bool operator==(const axial_sinusoidal_options&, const axial_sinusoidal_options&) = default;
 };
 
-/// Adds sin(p_a w_k) and cos(p_a w_k) of each axis a: to tokens in which channels belong to one axis each. Which axis comes first is said
-/// where positions are made (`grid_order`), as systems disagree: MAE, diffusers and Prithvi encode x first, DETR, timm, AIMv2,
-/// tensor2tensor and multidim-positional-encoding the slowest axis.
+/// Adds sin(p_a w_k) and cos(p_a w_k) of each axis a, each to channels of its own. Which axis comes first is said where positions are made
+/// (`grid_order`), as systems disagree: MAE, diffusers and Prithvi encode x first; DETR, timm, AIMv2, tensor2tensor and
+/// multidim-positional-encoding the slowest axis.
 ///
 ///     posenc::axial_sinusoidal<float> mae({.dim = 768, .widths = {384, 384}, .order = posenc::channel_order::sin_cos,
 ///                                          .arrangement = posenc::sinusoidal_arrangement::blocks,
