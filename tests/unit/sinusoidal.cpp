@@ -545,6 +545,12 @@ TEST_CASE("sinusoidal refuses tensors that do not fit, before it writes", "[sinu
   refused(x, "time must match the positions but got 3 and 2", [&] { encoder.encode(coordinates::values(std::array{0.5, 1.5}, 1), x); });
   refused(x, "coordinate times frequency must stay below 2^31 turns but got 2e+10 and 0.15915494309189535",
           [&] { encoder.add(x, coordinates::values(std::array{0.5, -2e10, no_coordinate}, 1)); });
+  const sinusoidal<float> far_start({.dim = 6,
+                                     .order = channel_order::sin_cos,
+                                     .exponent_rule = exponent_rule::vaswani{},
+                                     .start = position{1} << 34});  // positions reach that far, coordinates do not
+  refused(x, "coordinate times frequency must stay below 2^31 turns but got 17179869184.5 and 0.15915494309189535",
+          [&] { far_start.add(x, coordinates::values(std::array{0.5, -1., no_coordinate}, 1)); });
   refused(narrow, "the output must have the input's shape but got [2, 3, 6] and [2, 3, 4]", [&] { encoder.add(x, narrow, at); });
   refused(x, "the last axis must be contiguous but got 2",
           [&] { encoder.add(tensor_view<float, 3>(x.data(), {1, 3, 6}, {36, 12, 2}), at); });
