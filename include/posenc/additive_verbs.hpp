@@ -118,6 +118,9 @@ class additive_verbs {
     require_output(E::name(), x);
   }
 
+  /// Whether positions of one axis stand there on all axes of the encoder.
+  bool one_axis_will_do() const noexcept { return false; }
+
   /// The checks of tensors that are only read.
   template <class T, class At>
   void require_readable(const token_view<T>& x, const At& at) const {
@@ -179,7 +182,7 @@ class additive_verbs {
   template <class T, class At>
   void check_shape(const token_view<T>& x, const At& at) const {
     require(x.extent(2) == self().dim(), E::name(), "channels must equal dim", self().dim(), x.extent(2));
-    require_match(E::name(), at, x.extent(0), x.extent(1), self().axes());
+    require_match(E::name(), at, x.extent(0), x.extent(1), at.axes() == 1 && self().one_axis_will_do() ? 1 : self().axes());
     require_rows(E::name(), x);
     if (!x.empty()) self().require_known(at);
   }

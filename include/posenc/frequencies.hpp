@@ -21,6 +21,10 @@ namespace POSENC_NAMESPACE {
 /// Radians per position, one number per channel pair: what schedules work on.
 using frequency_series = std::vector<double_double>;
 
+namespace detail {
+inline constexpr double highest_exponent = 38 * ln_2.high;  // of e: 2^38 radians
+}
+
 /// exp(first + slope * k / divisor), k = 0 ... count - 1. Relative error below 2^-90.
 /// \throws argument_error  if one exceeds 2^38.
 inline frequency_series geometric_series(std::string_view who, index_t count, double_double first, double_double slope, double divisor) {
@@ -29,7 +33,7 @@ inline frequency_series geometric_series(std::string_view who, index_t count, do
   frequency_series all(static_cast<std::size_t>(count));
   for (index_t k = 0; k < count; ++k) {
     const double_double exponent = first + rate * double_double{static_cast<double>(k), 0};
-    require(exponent.high < 27, who, "frequencies must not exceed 2^38 radians", std::exp(exponent.high));
+    require(exponent.high <= detail::highest_exponent, who, "frequencies must not exceed 2^38 radians", exp(exponent).high);
     all[static_cast<std::size_t>(k)] = exp(exponent.high > -700 ? exponent : double_double{-700, 0});
   }
   return all;
@@ -39,7 +43,10 @@ inline frequency_series geometric_series(std::string_view who, index_t count, do
 /// \throws argument_error  unless base is positive and finite, and no frequency exceeds 2^38.
 inline frequency_series geometric_series(std::string_view who, index_t count, double base, double step, double divisor) {
   require(std::isfinite(base) && base > 0, who, "base must be positive and finite", base);
-  return geometric_series(who, count, {0, 0}, log(base) * double_double{-step, 0}, divisor);
+  const double_double slope = log(base) * double_double{-step, 0};
+  const double last = slope.high / divisor * static_cast<double>(std::max<index_t>(count - 1, 0));
+  require(last <= detail::highest_exponent, who, "base must not be so small that a frequency exceeds 2^38 radians", base);
+  return geometric_series(who, count, {0, 0}, slope, divisor);
 }
 
 /// base^(-2 k / dim), k = 0 ... ceil(dim / 2) - 1 (Vaswani et al. 2017; Su et al. 2021).
@@ -138,10 +145,12 @@ void require_turns(std::string_view who, const frequencies& speeds, const Coordi
     for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
       for (index_t t = 0; t < at.time(); ++t) farthest = std::fmax(farthest, std::abs(at(b, t, at.axes() == 1 ? 0 : axis) + start));
     for (index_t h = 0; h < std::max<index_t>(speeds.heads(), 1); ++h)
-      for (index_t k = 0; k < speeds.count(); ++k)
-        fastest = std::fmax(fastest, std::abs(speeds.radians((h * speeds.axes() + axis) * speeds.count() + k)));
-    require(farthest * fastest < 0x1p31 * two_pi.high, who, "coordinate times frequency must stay below 2^31 turns", farthest,
-            fastest / two_pi.high);
+      for (index_t k = 0; k < speeds.count(); ++k) {
+        const index_t n = (h * speeds.axes() + axis) * speeds.count() + k;
+        const double fraction = static_cast<double>(speeds.high()[n]) * 0x1p-64;  // near enough, and much sooner than radians
+        fastest = std::fmax(fastest, std::abs(static_cast<double>(speeds.whole_turns(n)) + fraction));
+      }
+    require(farthest * fastest < 0x1p31, who, "coordinate times frequency must stay below 2^31 turns", farthest, fastest);
   }
 }
 

@@ -37,7 +37,7 @@ struct sinusoidal_options {
   double angle_scale = 1;                 ///< multiplies the angle: `scale` of diffusers' timesteps
   bool full_turns = false;                ///< frequencies are turns per position, not radians: MLX
   posenc::odd_dim odd_dim = odd_dim::refuse;
-  std::optional<position> padding_position{};  ///< has a code of zeros: fairseq's, M2M100's and Kosmos' padding_idx
+  std::optional<position> padding_position{};  ///< has a code of zeros (before `start` is added): padding_idx of fairseq, M2M100, Kosmos
 
   friend bool operator==(const sinusoidal_options&, const sinusoidal_options&) = default;
 };
@@ -54,7 +54,7 @@ sinusoidal_layout common_layout(std::string_view who, const Options& options) {
   made.start = options.start, made.scale = options.scale;
   return made;
 }
-inline frequency_series scaled_series(frequency_series series, double angle_scale, bool full_turns) {
+inline frequency_series scaled_angles(frequency_series series, double angle_scale, bool full_turns) {
   if (angle_scale != 1 || full_turns)
     for (double_double& one : series) one = one * double_double{angle_scale, 0} * (full_turns ? two_pi : double_double{1, 0});
   return series;
@@ -88,7 +88,7 @@ class sinusoidal : public sinusoidal_codes<sinusoidal<S>, S> {
                           : options.odd_dim == odd_dim::zero_last ? dim - dim % 2
                                                                   : dim;
     made.frequencies = frequencies::from_radians(
-        name(), detail::scaled_series(sinusoidal_series(name(), options.exponent_rule, width), options.angle_scale, options.full_turns));
+        name(), detail::scaled_angles(sinusoidal_series(name(), options.exponent_rule, width), options.angle_scale, options.full_turns));
     const index_t pairs = made.frequencies.count();
     made.width = 2 * pairs;
     if (pairs > 0) made.blocks = {sinusoidal_block::arranged(options.order, 0, 0, 0, pairs)};

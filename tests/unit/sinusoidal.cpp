@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/sinusoidal.hpp>
 
+#include <posenc/alibi.hpp>
+#include <posenc/no_encoding.hpp>
+
 #include "catch.hpp"
 #include "random.hpp"
 #include "reference/angle.hpp"
@@ -11,10 +14,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <numbers>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 namespace {
@@ -28,38 +35,47 @@ template <class S>
 using tensor3 = Eigen::Tensor<S, 3, RowMajor>;
 
 constexpr channel_order orders[] = {channel_order::interleaved, channel_order::sin_cos, channel_order::cos_sin};
-const any_exponent_rule rules[] = {exponent_rule::vaswani{}, exponent_rule::tensor2tensor{}};
+const any_exponent_rule rules[] = {exponent_rule::vaswani{},
+                                   exponent_rule::vaswani{.base = 100},
+                                   exponent_rule::tensor2tensor{},
+                                   exponent_rule::tensor2tensor{.max_timescale = 500, .min_timescale = 3},
+                                   exponent_rule::downscaled{.shift = 0},
+                                   exponent_rule::downscaled{.shift = 0.5, .base = 200},
+                                   exponent_rule::downscaled{.shift = -2.25},
+                                   exponent_rule::log_linear{},
+                                   exponent_rule::log_linear{.max_frequency = 2.5, .min_frequency = 0.125}};
 
-reference::order in_reference(channel_order order) {
-  return order == channel_order::interleaved ? reference::order::interleaved
-         : order == channel_order::sin_cos   ? reference::order::sin_cos
-                                             : reference::order::cos_sin;
-}
-
-/// Channel c of dim, or no wave at all where the code is zero.
-std::optional<reference::wave> wave_of(const sinusoidal_options& options, index_t c) {
+/// Channel c of dim, or none where the code is zero; and the width that the exponent rule is given.
+std::optional<reference::wave> wave_of(const sinusoidal_options& options, index_t& width, index_t c) {
   const index_t dim = options.dim, half = dim / 2;
-  const bool last_is_base = options.exponent_rule == exponent_rule::tensor2tensor{};
-  const auto order = in_reference(options.order);
-  if (dim % 2 == 0) return reference::even_wave(order, last_is_base, dim, c);
-  if (options.odd_dim == odd_dim::round_up) return reference::even_wave(order, last_is_base, dim + 1, c);
-  if (options.odd_dim == odd_dim::zero_last)
-    return c == dim - 1 ? std::nullopt : std::optional(reference::even_wave(order, last_is_base, dim - 1, c));
+  const channel_order order = options.order;
+  width = options.odd_dim == odd_dim::zero_last ? 2 * half : options.odd_dim == odd_dim::round_up ? 2 * ((dim + 1) / 2) : dim;
+  if (width % 2 == 0) return c < width ? std::optional(reference::even_wave(order, width, c)) : std::nullopt;
   // drop_last: half + 1 frequencies, of which the last has no partner.
-  const bool first = order == reference::order::interleaved ? c % 2 == 0 : c <= half;
-  const index_t k = order == reference::order::interleaved ? c / 2 : first ? c : c - half - 1;
-  const long double divisor = last_is_base ? static_cast<long double>(std::max<index_t>(half, 1)) : static_cast<long double>(dim) / 2;
-  return reference::wave{first != (order == reference::order::cos_sin), static_cast<long double>(k) / divisor};
+  const bool first = order == channel_order::interleaved ? c % 2 == 0 : c <= half;
+  return reference::wave{first != (order == channel_order::cos_sin), order == channel_order::interleaved ? c / 2
+                                                                     : first                             ? c
+                                                                                                         : c - half - 1};
 }
 
-std::vector<double> expected(const sinusoidal_options& options, index_t batch, const positions& at) {
+bool is_absent(position id) { return id == no_position; }
+bool is_absent(double place) { return std::isnan(place); }
+/// [batch, time, channel] at positions or coordinates.
+std::vector<double> expected(const sinusoidal_options& options, index_t batch, const auto& at) {
   std::vector<double> all;
   for (index_t b = 0; b < batch; ++b)
     for (index_t t = 0; t < at.time(); ++t)
       for (index_t c = 0; c < options.dim; ++c) {
-        const auto wave = wave_of(options, c);
-        all.push_back(wave && at(b, t) != no_position ? reference::sinusoid(*wave, at(b, t) + options.start, options.base, options.scale)
-                                                      : 0);
+        index_t width = 0;
+        const auto wave = wave_of(options, width, c);
+        if (!wave || is_absent(at(b, t)) ||
+            reference::moved(at(b, t), 0) == reference::moved(options.padding_position.value_or(no_position), 0)) {
+          all.push_back(0);
+          continue;
+        }
+        const long double turn = options.full_turns ? 2 * std::numbers::pi_v<long double> : 1.0L;
+        const long double angle = reference::moved(at(b, t), options.start) * reference::frequency(options.exponent_rule, width, wave->k);
+        all.push_back(reference::sinusoid(wave->is_sine, angle * options.angle_scale * turn, options.scale));
       }
   return all;
 }
@@ -72,20 +88,35 @@ double tolerance(double scale) {
 
 std::string text(const sinusoidal_options& options) {
   return "dim " + std::to_string(options.dim) + ", order " + std::to_string(static_cast<int>(static_cast<channel_order>(options.order))) +
-         ", rule " + std::to_string(static_cast<int>(static_cast<exponent_rule>(options.exponent_rule))) + ", odd_dim " +
-         std::to_string(static_cast<int>(options.odd_dim)) + ", scale " + std::to_string(options.scale) + ", start " +
-         std::to_string(options.start);
+         ", rule " + std::to_string(any_exponent_rule(options.exponent_rule).index()) + ", odd_dim " +
+         std::to_string(static_cast<int>(options.odd_dim)) + ", scale " + std::to_string(options.scale) + ", angle_scale " +
+         std::to_string(options.angle_scale) + ", start " + std::to_string(options.start);
 }
 
 template <class S>
-void check_codes(const sinusoidal_options& options) {
-  const auto at = positions::ids(std::array<position, 6>{0, 1, -5, 100, no_position, 37}, 2);
-  tensor3<S> out(2, 3, static_cast<index_t>(options.dim));
+void check_codes(const sinusoidal_options& options, const auto& at) {
+  tensor3<S> out(2, at.time(), static_cast<index_t>(options.dim));
   out.setConstant(S(9));
   sinusoidal<S>(options).encode(at, out);
   INFO(text(options));
   CHECK(reference::difference(out, expected(options, 2, at), tolerance<S>(options.scale)) == "");
 }
+template <class S>
+void check_codes(const sinusoidal_options& options) {
+  check_codes<S>(options, positions::ids(std::array<position, 6>{0, 1, -5, 100, no_position, 37}, 2));
+}
+
+// Encoders of codes can write them too; encoders of scores, and those that only add, are none.
+struct adds_only {
+  using scalar = float;
+  static constexpr std::string_view name() noexcept { return "adds_only"; }
+  static constexpr index_t dim() noexcept { return 4; }
+  void add(writable_tensor auto&&, const positions&) const noexcept {}
+  bool operator==(const adds_only&) const = default;
+};
+static_assert(code_encoder<sinusoidal<float>> && code_encoder<sinusoidal<double>> && additive_encoder<sinusoidal<float>>);
+static_assert(additive_encoder<adds_only> && !code_encoder<adds_only> && !code_encoder<no_encoding> && !code_encoder<alibi<float>>);
+static_assert(!value_encoder<sinusoidal<float>> && !contextual_bias_encoder<sinusoidal<float>>);
 
 template <class S>
 sinusoidal<S> interleaved(index_t dim) {
@@ -94,25 +125,135 @@ sinusoidal<S> interleaved(index_t dim) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("sinusoidal codes follow the formula in every order, by both rules", "[sinusoidal]", float, double) {
-  for (const index_t dim : {2, 4, 6, 10, 34})
+TEMPLATE_TEST_CASE("sinusoidal codes follow the formula in every order, by every rule", "[sinusoidal]", float, double) {
+  for (const index_t dim : {2, 4, 6, 34})
     for (const auto order : orders)
-      for (const auto rule : rules) {
+      for (const auto& rule : rules) {
         check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule});
-        check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule, .base = 100, .start = 1, .scale = 0.5});
         check_codes<TestType>(
             {.dim = dim, .order = order, .exponent_rule = rule, .start = -60, .scale = -1.3, .odd_dim = odd_dim::zero_last});
+        check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule, .start = 1, .scale = 0.5, .angle_scale = -0.3});
       }
 }
 
 TEMPLATE_TEST_CASE("sinusoidal codes of odd dims follow each policy", "[sinusoidal]", float, double) {
-  for (const index_t dim : {1, 3, 5, 7, 31})
+  for (const index_t dim : {1, 3, 5, 31})
     for (const auto order : orders)
-      for (const auto rule : rules)
+      for (const auto& rule : rules)
         for (const auto policy : {odd_dim::drop_last, odd_dim::round_up, odd_dim::zero_last}) {
-          check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule, .odd_dim = policy});
-          check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule, .start = 2, .scale = 1.5, .odd_dim = policy});
+          const bool too_short = std::holds_alternative<exponent_rule::downscaled>(rule) && dim == 1;
+          if (!too_short)
+            check_codes<TestType>({.dim = dim, .order = order, .exponent_rule = rule, .start = 2, .scale = 1.5, .odd_dim = policy});
         }
+}
+
+TEMPLATE_TEST_CASE("sinusoidal codes of full turns", "[sinusoidal]", float, double) {
+  const any_exponent_rule mlx = exponent_rule::log_linear{};
+  check_codes<TestType>({.dim = 10, .order = channel_order::cos_sin, .exponent_rule = mlx, .full_turns = true});
+  check_codes<TestType>({.dim = 10, .order = channel_order::sin_cos, .exponent_rule = mlx, .angle_scale = 0.25, .full_turns = true});
+  // One turn per position, or three: every angle is zero, and exactly so where the frequency is known exactly.
+  tensor2<TestType> code(4, 4);
+  for (const double turns : {1., 3.}) {
+    const any_exponent_rule rule = exponent_rule::log_linear{.max_frequency = turns, .min_frequency = turns};
+    const bool exact = turns == 1;
+    sinusoidal<TestType>({.dim = 4, .order = channel_order::sin_cos, .exponent_rule = rule, .full_turns = true})
+        .encode(positions::ids(std::array<position, 4>{0, 1, -7, 1'999'999'973}), code);
+    for (index_t t = 0; t < 4; ++t)
+      CHECK((std::abs(code(t, 0)) <= (exact ? 0 : tolerance<TestType>(1)) && code(t, 2) == 1 && code(t, 3) == 1));
+  }
+}
+
+TEMPLATE_TEST_CASE("sinusoidal codes of coordinates", "[sinusoidal]", float, double) {
+  const std::vector<double> places{0.5, -3.75, 999.0625, no_coordinate, 7, 0.1, 17.5, 2, -0.001, 64, 3.3, 500.03125};
+  for (const auto& at : {coordinates::values(places, 1, 2), coordinates::values(places, 1)})
+    for (const auto order : orders) {
+      check_codes<TestType>({.dim = 12, .order = order, .exponent_rule = exponent_rule::downscaled{.shift = 0}}, at);
+      check_codes<TestType>({.dim = 7,
+                             .order = order,
+                             .exponent_rule = exponent_rule::downscaled{.shift = 1},
+                             .start = -20,
+                             .scale = 0.75,
+                             .angle_scale = 0.5,
+                             .odd_dim = odd_dim::zero_last},
+                            at);
+      check_codes<TestType>({.dim = 6, .order = order, .exponent_rule = exponent_rule::log_linear{}, .padding_position = 7}, at);
+    }
+  // Frequencies of many turns: the whole turns count between the integers.
+  check_codes<TestType>({.dim = 4, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::log_linear{40, 20}},
+                        coordinates::values(std::vector{0.25, -0.125, 3.0625}, 1));
+}
+
+TEMPLATE_TEST_CASE("a coordinate that is a whole number has the code of that position", "[sinusoidal]", float, double) {
+  std::vector<position> ids;
+  for (index_t n = 0; n < 150; ++n) ids.push_back(n % 13 == 4 ? no_position : n * 7919 % 10007 - 5000);  // more than one chunk
+  ids.back() = 16'777'217;
+  for (const auto& at : {positions::ids(ids), positions::ids(ids, 2), positions::range(150, -3)}) {
+    const index_t batch = 2, time = at.time();
+    const sinusoidal<TestType> encoder({.dim = 10,
+                                        .order = channel_order::cos_sin,
+                                        .exponent_rule = exponent_rule::vaswani{},
+                                        .start = 3,
+                                        .scale = 1.25,
+                                        .padding_position = at(0, 1)});
+    tensor3<TestType> by_position(batch, time, 10), by_coordinate(batch, time, 10);
+    encoder.encode(at, by_position);
+    encoder.encode(coordinates::of(at), by_coordinate);
+    CHECK(reference::bit_difference(by_coordinate, by_position) == "");
+  }
+}
+
+TEST_CASE("sinusoidal add takes coordinates, into rows of its own and into chosen rows", "[sinusoidal]") {
+  const sinusoidal<float> encoder({.dim = 8, .order = channel_order::cos_sin, .exponent_rule = exponent_rule::downscaled{.shift = 0}});
+  const auto numbers = random_vector<double>(20, 300);
+  for (const auto& at : {coordinates::values(numbers, 1, 3), coordinates::values(std::span(numbers).first(100), 1),
+                         coordinates::values(numbers, 1).slice(150, 100)}) {
+    const auto x = random_tensor<tensor3<float>>(21, 3, 100, 8);
+    tensor3<float> code(3, 100, 8), in_place = x, out(3, 100, 8);
+    encoder.encode(at, code);
+    const tensor3<float> sum = x + code;
+    encoder.add(in_place, at);
+    encoder.add(x, out, at);
+    CHECK(reference::bit_difference(in_place, sum) == "");
+    CHECK(reference::bit_difference(out, sum) == "");
+
+    std::vector<index_t> rows;
+    for (index_t n = 0; n < 300; ++n) rows.push_back(n % 9 == 4 ? no_row : (n * 37) % 301);
+    auto chosen = random_tensor<tensor2<float>>(22, 301, 8);
+    auto wanted = chosen;
+    for (index_t n = 0; n < 300; ++n)
+      if (const index_t row = rows[static_cast<std::size_t>(n)]; row != no_row)
+        for (index_t c = 0; c < 8; ++c) wanted(row, c) = sum(n / 100, n % 100, c);
+    encoder.add(x, chosen, rows, at);
+    CHECK(reference::bit_difference(chosen, wanted) == "");
+  }
+}
+
+TEST_CASE("a padding position has a code of zeros", "[sinusoidal]") {
+  // fairseq: padding_idx 1, real tokens from 2 on. The padding position is meant as it is given, before the start is added.
+  for (const position start : {0, 5}) {
+    sinusoidal_options options{.dim = 6, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::tensor2tensor{}, .start = start};
+    const sinusoidal<float> plain(options);
+    options.padding_position = 1;
+    const sinusoidal<float> padded(options);
+    for (const auto& at : {positions::range(5, -1), positions::ids(std::array<position, 10>{1, 3, 2, 1, 9, 0, -1, 1, no_position, 1}, 2),
+                           positions::offsets(std::array{1, -3}, 5), positions::range(8, -4).slice(3, 5)}) {
+      const auto x = random_tensor<tensor3<float>>(30, 2, 5, 6);
+      tensor3<float> wanted(2, 5, 6), code(2, 5, 6), sum = x, wanted_sum = x;
+      plain.encode(at, wanted);
+      index_t padding = 0;
+      for (index_t b = 0; b < 2; ++b)
+        for (index_t t = 0; t < 5; ++t)
+          for (index_t c = 0; c < 6; ++c) {
+            if (at(b, t) == 1) wanted(b, t, c) = 0, ++padding;
+            wanted_sum(b, t, c) += wanted(b, t, c);
+          }
+      CHECK(padding > 0);
+      padded.encode(at, code);
+      padded.add(sum, at);
+      CHECK(reference::bit_difference(code, wanted) == "");
+      CHECK(reference::bit_difference(sum, wanted_sum) == "");
+    }
+  }
 }
 
 TEST_CASE("sinusoidal codes have the values of their papers", "[sinusoidal]") {
@@ -128,6 +269,31 @@ TEST_CASE("sinusoidal codes have the values of their papers", "[sinusoidal]") {
   CHECK(whisper.inspect().radians(0) == 1.0);
   CHECK(whisper.inspect().radians(1) == 1e-2);
   CHECK(whisper.inspect().radians(2) == 1e-4);
+}
+
+TEST_CASE("exponent rules have the frequencies of their systems", "[sinusoidal]") {
+  const auto radians = [](const any_exponent_rule& rule, index_t dim) {
+    const sinusoidal<double> encoder({.dim = dim, .order = channel_order::sin_cos, .exponent_rule = rule, .odd_dim = odd_dim::drop_last});
+    std::vector<double> all;
+    for (index_t k = 0; k < encoder.inspect().count(); ++k) all.push_back(encoder.inspect().radians(k));
+    return all;
+  };
+  using numbers = std::vector<double>;
+  CHECK(radians(exponent_rule::vaswani{.base = 16}, 8) == numbers{1, 0.5, 0.25, 0.125});
+  CHECK(radians(exponent_rule::tensor2tensor{.max_timescale = 8}, 8) == numbers{1, 0.5, 0.25, 0.125});
+  CHECK(radians(exponent_rule::tensor2tensor{.max_timescale = 8, .min_timescale = 2}, 6) == numbers{2, 1, 0.5});  // multiplied, not divided
+  CHECK(radians(exponent_rule::downscaled{.shift = 0, .base = 16}, 8) == numbers{1, 0.5, 0.25, 0.125});
+  CHECK(radians(exponent_rule::downscaled{.shift = 1, .base = 8}, 8) == numbers{1, 0.5, 0.25, 0.125});
+  CHECK(radians(exponent_rule::downscaled{.shift = 3, .base = 2}, 8) == numbers{1, 0.5, 0.25, 0.125});
+  CHECK(radians(exponent_rule::log_linear{.max_frequency = 8, .min_frequency = 1}, 8) == numbers{8, 4, 2, 1});
+  CHECK(radians(exponent_rule::log_linear{.max_frequency = 0.5, .min_frequency = 2}, 6) == numbers{0.5, 1, 2});
+  // Odd dims: ceil(dim / 2) frequencies; by Vaswani's rule over dim itself.
+  CHECK(radians(exponent_rule::vaswani{.base = 32}, 5) == numbers{1, 0.25, 0.0625});
+  CHECK(radians(exponent_rule::tensor2tensor{.max_timescale = 4}, 5) == numbers{1, 0.5, 0.25});
+  // One frequency alone is the first.
+  CHECK(radians(exponent_rule::tensor2tensor{.max_timescale = 4, .min_timescale = 2}, 2) == numbers{2});
+  CHECK(radians(exponent_rule::downscaled{.shift = 1}, 2) == numbers{1});
+  CHECK(radians(exponent_rule::log_linear{.max_frequency = 3}, 2) == numbers{3});
 }
 
 TEST_CASE("sinusoidal codes of one channel", "[sinusoidal]") {
@@ -309,7 +475,10 @@ TEST_CASE("sinusoidal: encoders are equal where their options are", "[sinusoidal
   CHECK(encoder != with([](auto& o) { o.dim = 6; }));
   CHECK(encoder != with([](auto& o) { o.order = channel_order::cos_sin; }));
   CHECK(encoder != with([](auto& o) { o.exponent_rule = exponent_rule::tensor2tensor{}; }));
-  CHECK(encoder != with([](auto& o) { o.base = 100; }));
+  CHECK(encoder != with([](auto& o) { o.exponent_rule = exponent_rule::vaswani{.base = 100}; }));
+  CHECK(encoder != with([](auto& o) { o.angle_scale = 2; }));
+  CHECK(encoder != with([](auto& o) { o.full_turns = true; }));
+  CHECK(encoder != with([](auto& o) { o.padding_position = 0; }));
   CHECK(encoder != with([](auto& o) { o.start = 1; }));
   CHECK(encoder != with([](auto& o) { o.scale = 2; }));
   CHECK(encoder != with([](auto& o) { o.odd_dim = odd_dim::zero_last; }));
@@ -329,10 +498,30 @@ TEST_CASE("sinusoidal refuses options that make no code", "[sinusoidal][errors]"
   refused("dim must be positive but got 0", [](auto& o) { o.dim = 0; });
   refused("dim must be positive but got -4", [](auto& o) { o.dim = -4; });
   refused("dim must be even but got 7", [](auto& o) { o.dim = 7; });
-  refused("base must be positive and finite but got 0", [](auto& o) { o.base = 0; });
-  refused("base must be positive and finite but got nan", [](auto& o) { o.base = nan; });
-  refused("base must be positive and finite but got inf",
-          [](auto& o) { o.base = infinity, o.exponent_rule = exponent_rule::tensor2tensor{}; });
+  const auto refused_rule = [&](const std::string& text, const any_exponent_rule& rule) {
+    refused(text, [&](auto& o) { o.exponent_rule = rule; });
+  };
+  using exponent_rule::vaswani, exponent_rule::tensor2tensor, exponent_rule::downscaled, exponent_rule::log_linear;
+  refused_rule("base must be positive and finite but got 0", vaswani{.base = 0});
+  refused_rule("base must be positive and finite but got nan", vaswani{.base = nan});
+  refused_rule("base must be positive and finite but got inf", downscaled{.shift = 0, .base = infinity});
+  refused_rule("base must not be so small that a frequency exceeds 2^38 radians but got 1e-16", vaswani{.base = 1e-16});
+  refused_rule("shift must be below half the width but got 4 and 4", downscaled{.shift = 4});
+  refused_rule("shift must be below half the width but got 4 and nan", downscaled{.shift = nan});
+  refused_rule("shift must be below half the width but got 4 and -inf", downscaled{.shift = -infinity});
+  refused_rule("timescales must be positive and finite but got 0 and 1", tensor2tensor{.max_timescale = 0});
+  refused_rule("timescales must be positive and finite but got inf and 1", tensor2tensor{.max_timescale = infinity});
+  refused_rule("timescales must be positive and finite but got 10000 and -1", tensor2tensor{.min_timescale = -1});
+  refused_rule("timescales must be positive and finite but got 10000 and nan", tensor2tensor{.min_timescale = nan});
+  refused_rule("base must not be so small that a frequency exceeds 2^38 radians but got 1e-12", tensor2tensor{.max_timescale = 1e-12});
+  refused_rule("frequencies must not exceed 2^38 radians but got 549755813888", tensor2tensor{.min_timescale = 0x1p39});
+  refused_rule("frequencies must be positive and finite but got 0 and 1e-04", log_linear{.max_frequency = 0});
+  refused_rule("frequencies must be positive and finite but got inf and 1e-04", log_linear{.max_frequency = infinity});
+  refused_rule("frequencies must be positive and finite but got 1 and -1", log_linear{.min_frequency = -1});
+  refused_rule("frequencies must be positive and finite but got 1 and nan", log_linear{.min_frequency = nan});
+  refused("angle_scale must be finite but got nan", [](auto& o) { o.angle_scale = nan; });
+  refused("angle_scale must be finite but got inf", [](auto& o) { o.angle_scale = infinity; });
+  refused("frequencies must be finite and below 2^39 radians but got 1e+12", [](auto& o) { o.angle_scale = 1e12; });
   refused("scale must be finite but got nan", [](auto& o) { o.scale = nan; });
   refused("scale must be finite but got -inf", [](auto& o) { o.scale = -infinity; });
   refused("start must lie in [-2^61, 2^61] but got 2305843009213693953", [](auto& o) { o.start = (position{1} << 61) + 1; });
@@ -350,6 +539,18 @@ TEST_CASE("sinusoidal refuses tensors that do not fit, before it writes", "[sinu
   refused(x, "time must match the positions but got 3 and 4", [&] { encoder.add(x, positions::range(4)); });
   refused(x, "time must match the positions but got 3 and 4", [&] { encoder.encode(positions::range(4), x); });
   refused(x, "batch must match the positions but got 2 and 1", [&] { encoder.add(x, positions::offsets(std::array{5}, 3)); });
+  const auto two_axes = positions::multi_axis(std::array{1, 2, 3, 4, 5, 6}, 2);
+  refused(x, "the positions must have as many axes as the encoder but got 1 and 2", [&] { encoder.add(x, two_axes); });
+  refused(x, "the positions must have as many axes as the encoder but got 1 and 2", [&] { encoder.add(x, coordinates::of(two_axes)); });
+  refused(x, "time must match the positions but got 3 and 2", [&] { encoder.encode(coordinates::values(std::array{0.5, 1.5}, 1), x); });
+  refused(x, "coordinate times frequency must stay below 2^31 turns but got 2e+10 and 0.15915494309189535",
+          [&] { encoder.add(x, coordinates::values(std::array{0.5, -2e10, no_coordinate}, 1)); });
+  const sinusoidal<float> far_start({.dim = 6,
+                                     .order = channel_order::sin_cos,
+                                     .exponent_rule = exponent_rule::vaswani{},
+                                     .start = position{1} << 34});  // positions reach that far, coordinates do not
+  refused(x, "coordinate times frequency must stay below 2^31 turns but got 17179869184.5 and 0.15915494309189535",
+          [&] { far_start.add(x, coordinates::values(std::array{0.5, -1., no_coordinate}, 1)); });
   refused(narrow, "the output must have the input's shape but got [2, 3, 6] and [2, 3, 4]", [&] { encoder.add(x, narrow, at); });
   refused(x, "the last axis must be contiguous but got 2",
           [&] { encoder.add(tensor_view<float, 3>(x.data(), {1, 3, 6}, {36, 12, 2}), at); });

@@ -39,12 +39,12 @@ void reorder(T* channels, index_t step, const std::vector<index_t>& order, std::
 }
 }  // namespace detail
 
-/// Channel n of a head in the new order is channel `channel_order(...)[n]` of the old one: a permutation of 0 ... channels - 1.
+/// Channel n of a head in the new order is channel `channel_permutation(...)[n]` of the old one: a permutation of 0 ... channels - 1.
 /// \param from       whose pairing, offset, dim and blocks the channels have
 /// \param to         the pairing they shall have, at the same offset, dim and blocks
 /// \param is_output  what a rotation wrote (cached keys) instead of what it reads: `interleaved_to_halves` writes halves
 /// \throws argument_error  unless the descriptor is valid and its channels exist.
-inline std::vector<index_t> channel_order(const rotary_descriptor& from, pairing to, index_t channels, bool is_output = false) {
+inline std::vector<index_t> channel_permutation(const rotary_descriptor& from, pairing to, index_t channels, bool is_output = false) {
   detail::require_valid(detail::convert_pairing_name, from);
   const auto neighbours = [&](pairing one) { return one == pairing::interleaved || (one == pairing::interleaved_to_halves && !is_output); };
   const auto old_place = detail::places_of_pairs(from, channels, neighbours(from.pairing));
@@ -72,7 +72,7 @@ void convert_pairing(T&& weights, int axis, index_t heads, const rotary_descript
   const index_t extent = view.extent(axis);
   require(heads > 0 && extent % heads == 0, who, "heads must divide the axis", extent, heads);
   const index_t channels = extent / heads;
-  const auto order = channel_order(from, to, channels);
+  const auto order = channel_permutation(from, to, channels);
   const auto turning = detail::turning_heads(who, from, heads);
 
   std::array<index_t, 4> extents{1, 1, 1, 1}, strides{};
@@ -92,7 +92,7 @@ void convert_pairing(T&& weights, int axis, index_t heads, const rotary_descript
 /// The same for cached keys, turned already: channels of `[batch, time, head, channel]`.
 template <class S>
 void convert_pairing(head_view<S> keys, const rotary_descriptor& from, pairing to) {
-  const auto order = channel_order(from, to, keys.channels(), true);
+  const auto order = channel_permutation(from, to, keys.channels(), true);
   const auto turning = detail::turning_heads(detail::convert_pairing_name, from, keys.count());
   std::vector<S> old(order.size());
   for (index_t b = 0; b < keys.batch(); ++b)

@@ -58,7 +58,8 @@ inline frequency_series sinusoidal_series(std::string_view who, const any_expone
     return count == 0 ? frequency_series{} : plain_series(who, width, one->base);
   if (const auto* one = std::get_if<exponent_rule::downscaled>(&rule)) {
     const double shift = one->shift;
-    require(std::isfinite(shift) && (count <= 1 || shift < static_cast<double>(count)), who, "shift must be below half the width", count, shift);
+    require(std::isfinite(shift) && (count <= 1 || shift < static_cast<double>(count)), who, "shift must be below half the width", count,
+            shift);
     return geometric_series(who, count, one->base, 1, count > 1 ? static_cast<double>(count) - shift : 1);
   }
   if (const auto* one = std::get_if<exponent_rule::tensor2tensor>(&rule)) {

@@ -47,14 +47,15 @@ struct sinusoidal_layout {
   index_t width = 0;                ///< channels that the blocks reach over; what lies behind dim is left out
   position start = 0;               ///< added to every position
   double scale = 1;                 ///< multiplies the code
-  std::optional<position> padding_position{};  ///< has a code of zeros
+  std::optional<position> padding_position{};  ///< has a code of zeros; as it is given, before the start is added
 };
 
 /// `add` and `encode` from a layout, which E gives by `layout()`. See `additive_verbs`; positions and coordinates of one axis stand there
 /// on all axes of the encoder.
 ///
 /// Codes are within 3.1e-8 (float) and 2.3e-16 (double) of the truth at every position in [-2^31, 2^31] for scale 1; the scale is applied
-/// in double, before the one rounding. A coordinate that is a whole number has the code of that position.
+/// in double, before the one rounding. A coordinate that is a whole number has the code of that position; the start is added to coordinates
+/// in double.
 template <class E, compute_scalar S>
 class sinusoidal_codes : public additive_verbs<E, S> {
  public:
@@ -70,6 +71,7 @@ class sinusoidal_codes : public additive_verbs<E, S> {
   void require_known(const coordinates& at) const { require_turns(E::name(), layout_.frequencies, at, static_cast<double>(layout_.start)); }
   index_t spare_values() const noexcept { return std::max<index_t>(dim(), layout_.width); }
   index_t spare_ids() const noexcept { return 0; }
+  bool one_axis_will_do() const noexcept { return true; }
   double nanoseconds_per_code() const noexcept { return detail::nanoseconds_per_angle * static_cast<double>(dim()) / 2; }
   template <class At>
   kernels::code_source<S> codes(const At& at, index_t b, index_t t, index_t count, S* spare, std::int64_t*) const {
@@ -101,9 +103,7 @@ class sinusoidal_codes : public additive_verbs<E, S> {
           call, count, [&](index_t t) { return ids[t] == no_position ? no_position : ids[t] + layout_.start; },
           [&](const position* moved) { call.ids = moved; });
     }
-    if (!layout_.padding_position) return;
-    for (index_t t = 0; t < count; ++t)
-      if (ids[t] == *layout_.padding_position) std::fill_n(out + t * spare_values(), layout_.width, S(0));
+    clear_padding(count, out, [&](index_t t) { return ids[t] == *layout_.padding_position; });
   }
   void fill(const sinusoidal_block& block, const double* places, index_t count, S* out) const {
     kernels::phase_call<S> call = prepared(block, out);
@@ -111,6 +111,12 @@ class sinusoidal_codes : public additive_verbs<E, S> {
     in_chunks<double>(
         call, count, [&](index_t t) { return places[t] + static_cast<double>(layout_.start); },
         [&](const double* moved) { call.coordinates = moved; });
+    clear_padding(count, out, [&](index_t t) { return places[t] == static_cast<double>(*layout_.padding_position); });
+  }
+  void clear_padding(index_t count, S* out, auto&& is_padding) const {
+    if (!layout_.padding_position) return;
+    for (index_t t = 0; t < count; ++t)
+      if (is_padding(t)) std::fill_n(out + t * spare_values(), layout_.width, S(0));
   }
   template <class Place>
   static void in_chunks(kernels::phase_call<S>& call, index_t count, auto&& place, auto&& give) {

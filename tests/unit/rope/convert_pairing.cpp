@@ -32,21 +32,21 @@ std::vector<typename T::Scalar> values(const T& tensor) {
 
 }  // namespace
 
-TEST_CASE("channel_order says where each channel of the new pairing comes from", "[rope][convert_pairing]") {
-  CHECK(channel_order({.pairing = interleaved, .dim = 6}, halves, 6) == order{0, 2, 4, 1, 3, 5});
-  CHECK(channel_order({.pairing = halves, .dim = 6}, interleaved, 6) == order{0, 3, 1, 4, 2, 5});
-  CHECK(channel_order({.pairing = interleaved, .dim = 4, .offset = 1}, halves, 7) == order{0, 1, 3, 2, 4, 5, 6});
-  CHECK(channel_order({.pairing = interleaved, .dim = 4, .offset = trailing}, halves, 6) == order{0, 1, 2, 4, 3, 5});
-  CHECK(channel_order({.pairing = halves, .dim = 8, .blocks = 2}, interleaved, 8) == order{0, 2, 1, 3, 4, 6, 5, 7});
-  CHECK(channel_order({.pairing = halves, .dim = 6}, halves, 6) == order{0, 1, 2, 3, 4, 5});
+TEST_CASE("channel_permutation says where each channel of the new pairing comes from", "[rope][convert_pairing]") {
+  CHECK(channel_permutation({.pairing = interleaved, .dim = 6}, halves, 6) == order{0, 2, 4, 1, 3, 5});
+  CHECK(channel_permutation({.pairing = halves, .dim = 6}, interleaved, 6) == order{0, 3, 1, 4, 2, 5});
+  CHECK(channel_permutation({.pairing = interleaved, .dim = 4, .offset = 1}, halves, 7) == order{0, 1, 3, 2, 4, 5, 6});
+  CHECK(channel_permutation({.pairing = interleaved, .dim = 4, .offset = trailing}, halves, 6) == order{0, 1, 2, 4, 3, 5});
+  CHECK(channel_permutation({.pairing = halves, .dim = 8, .blocks = 2}, interleaved, 8) == order{0, 2, 1, 3, 4, 6, 5, 7});
+  CHECK(channel_permutation({.pairing = halves, .dim = 6}, halves, 6) == order{0, 1, 2, 3, 4, 5});
   // What interleaved_to_halves reads is interleaved, what it writes halves.
-  CHECK(channel_order({.pairing = both, .dim = 4}, interleaved, 4) == order{0, 1, 2, 3});
-  CHECK(channel_order({.pairing = both, .dim = 4}, halves, 4) == order{0, 2, 1, 3});
-  CHECK(channel_order({.pairing = both, .dim = 4}, interleaved, 4, true) == order{0, 2, 1, 3});
-  CHECK(channel_order({.pairing = both, .dim = 4}, halves, 4, true) == order{0, 1, 2, 3});
+  CHECK(channel_permutation({.pairing = both, .dim = 4}, interleaved, 4) == order{0, 1, 2, 3});
+  CHECK(channel_permutation({.pairing = both, .dim = 4}, halves, 4) == order{0, 2, 1, 3});
+  CHECK(channel_permutation({.pairing = both, .dim = 4}, interleaved, 4, true) == order{0, 2, 1, 3});
+  CHECK(channel_permutation({.pairing = both, .dim = 4}, halves, 4, true) == order{0, 1, 2, 3});
 }
 
-TEST_CASE("channel_order is a permutation, and the way back undoes it", "[rope][convert_pairing]") {
+TEST_CASE("channel_permutation is a permutation, and the way back undoes it", "[rope][convert_pairing]") {
   for (const index_t dim : {2, 4, 12, 64})
     for (const index_t channels : {dim, dim + 1, dim + 13})
       for (const index_t offset : {index_t{0}, channels - dim, trailing})
@@ -54,8 +54,8 @@ TEST_CASE("channel_order is a permutation, and the way back undoes it", "[rope][
           for (const auto& [from, to] : {std::pair(halves, interleaved), {interleaved, halves}}) {
             if (dim % (2 * blocks) != 0) continue;
             CAPTURE(dim, channels, offset, blocks);
-            const auto there = channel_order({.pairing = from, .dim = dim, .offset = offset, .blocks = blocks}, to, channels);
-            const auto back = channel_order({.pairing = to, .dim = dim, .offset = offset, .blocks = blocks}, from, channels);
+            const auto there = channel_permutation({.pairing = from, .dim = dim, .offset = offset, .blocks = blocks}, to, channels);
+            const auto back = channel_permutation({.pairing = to, .dim = dim, .offset = offset, .blocks = blocks}, from, channels);
             auto sorted = there;
             std::ranges::sort(sorted);
             order all(static_cast<std::size_t>(channels));
