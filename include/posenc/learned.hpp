@@ -76,7 +76,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
   }
   /// With the caller's table. \throws argument_error  as above.
   static learned adopt(const learned_options& options, std::span<T> table) {
-    learned made(options, table.data());
+    learned made(table.data(), options);
     made.require_size(table.size());
     return made;
   }
@@ -154,7 +154,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
   }
 
  private:
-  learned(const learned_options& options, T* adopted) : options_(options), adopted_(adopted) {}
+  learned(T* adopted, const learned_options& options) : options_(options), adopted_(adopted) {}
 
   static index_t size_of(const learned_options& options) {
     const index_t rows = options.rows, dim = options.dim;

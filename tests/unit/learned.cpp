@@ -368,6 +368,7 @@ TEST_CASE("learned: encoders are equal where options and values are", "[learned]
   CHECK(encoder == learned<float>(options));
   CHECK(encoder == learned<float>(options, {0, 0, 0, 0}));
   CHECK(encoder != learned<float>(options, {0, 0, 0, 1}));
+  CHECK(learned<float>({.rows = 1, .dim = 1}, {0}) == learned<float>({.rows = 1, .dim = 1}));
   CHECK(encoder != with([](auto& o) { o.rows = 1, o.dim = 4; }));
   CHECK(encoder != with([](auto& o) { o.rows = 3; }));
   CHECK(encoder != with([](auto& o) { o.offset = 1; }));
@@ -389,13 +390,14 @@ TEST_CASE("learned: encoders are equal where options and values are", "[learned]
 namespace {
 
 /// One plain function, without an executor: the code of position p is p in all channels.
+template <class S>
 struct counts {
-  using scalar = double;
+  using scalar = S;
   static constexpr std::string_view name() { return "counts"; }
   index_t dim() const { return 2; }
-  void add(token_view<double>, const positions&) const {}
-  void encode(const positions& at, token_view<double> out) const {
-    for (index_t t = 0; t < out.extent(1); ++t) out(0, t, 0) = out(0, t, 1) = static_cast<double>(at(0, t));
+  void add(token_view<S>, const positions&) const {}
+  void encode(const positions& at, token_view<S> out) const {
+    for (index_t t = 0; t < out.extent(1); ++t) out(0, t, 0) = out(0, t, 1) = static_cast<S>(at(0, t));
   }
   friend bool operator==(const counts&, const counts&) = default;
 };
@@ -416,7 +418,7 @@ TEMPLATE_TEST_CASE("learned: a tabulated encoder writes the codes that it was ma
     table.parameters()[0].values[0] += 1;  // it may be trained
     CHECK(table != tabulated(encoder, 20, first));
   }
-  const auto plain = tabulated(counts{}, 3, -1);
+  const auto plain = tabulated(counts<double>{}, 3, -1);
   CHECK(plain == learned<double>({.rows = 3, .dim = 2, .offset = 1}, {-1, -1, 0, 0, 1, 1}));
 }
 
@@ -489,7 +491,7 @@ TEST_CASE("learned refuses options and tables that do not fit", "[learned][error
                      [&] { learned<float>::adopt({.rows = 7, .dim = 1, .scale = nan}, seven); });
 
   const auto untabulated = [](const std::string& text, index_t rows, position first) {
-    reference::refuses(text, [&] { tabulated(counts{}, rows, first); });
+    reference::refuses(text, [&] { tabulated(counts<double>{}, rows, first); });
   };
   const std::string rule = "[tabulated] position 0 must be in the table, with its rows and the first position but got ";
   untabulated(rule + "3 and 1", 3, 1);

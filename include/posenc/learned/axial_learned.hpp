@@ -67,11 +67,11 @@ class axial_learned : public additive_verbs<axial_learned<S>, S> {
   /// Tables of zeros: see `initialize` for what to fill them with, by `parameters()`.
   /// \throws argument_error  unless there are 1 to 8 axes with a width each, rows and widths are positive, widths are equal where rows are
   ///                         summed, and sizes, and the number of positions where rows are digits, fit in 63 bits.
-  explicit axial_learned(const axial_learned_options& options) : axial_learned(options, layout_of(options)) {
+  explicit axial_learned(const axial_learned_options& options) : options_(options), tables_(layout_of(options)) {
     for (axis_table& one : tables_) one.values.resize(one.size());
   }
   /// \param tables  `[rows, width]` of each axis, row after row. \throws argument_error  as above, and unless they have these sizes.
-  axial_learned(const axial_learned_options& options, std::vector<std::vector<S>> tables) : axial_learned(options, layout_of(options)) {
+  axial_learned(const axial_learned_options& options, std::vector<std::vector<S>> tables) : options_(options), tables_(layout_of(options)) {
     require(tables.size() == tables_.size(), name(), "there must be one table per axis", tables_.size(), tables.size());
     for (std::size_t axis = 0; axis < tables.size(); ++axis) {
       require(tables[axis].size() == tables_[axis].size(), name(), "the table of an axis must have rows times width values, with the axis",
@@ -191,7 +191,7 @@ class axial_learned : public additive_verbs<axial_learned<S>, S> {
     index_t faster;  // how many positions share a digit
     index_t rows, width;
     index_t first;  // channel
-    std::vector<S> values{};
+    std::vector<S> values;
 
     std::size_t size() const noexcept { return static_cast<std::size_t>(rows * width); }
     /// The row of each token from t on, or `no_position`.
@@ -201,8 +201,6 @@ class axial_learned : public additive_verbs<axial_learned<S>, S> {
     }
     friend bool operator==(const axis_table&, const axis_table&) = default;
   };
-
-  axial_learned(const axial_learned_options& options, std::vector<axis_table> tables) : options_(options), tables_(std::move(tables)) {}
 
   index_t count() const noexcept { return static_cast<index_t>(tables_.size()); }
 
@@ -222,7 +220,7 @@ class axial_learned : public additive_verbs<axial_learned<S>, S> {
       require(width <= std::numeric_limits<index_t>::max() / static_cast<index_t>(sizeof(S)) - first, name(),
               "the size in bytes must fit in 63 bits", first, width);
       checked_product(name(), std::array{rows, width}, sizeof(S));
-      made.push_back({.axis = digits ? 0 : axis, .faster = 1, .rows = rows, .width = width, .first = first});
+      made.push_back({.axis = digits ? 0 : axis, .faster = 1, .rows = rows, .width = width, .first = first, .values = {}});
       if (!sums) first += width;
     }
     for (std::size_t n = made.size(); digits && n-- > 0;) {
