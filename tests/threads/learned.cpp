@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT
-/// \file  Learned tables on several threads, and one table in the hands of several.
+/// \file  Learned tables on several threads.
 #include <posenc/learned.hpp>
-#include <posenc/learned/axial_learned.hpp>
 
 #include "catch.hpp"
 #include "random.hpp"
 #include "reference/difference.hpp"
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <span>
-#include <thread>
 #include <vector>
 
 namespace {
@@ -65,37 +62,4 @@ TEST_CASE("learned: sums and gradients have the same bits on any number of threa
       }
     }
   }
-}
-
-TEST_CASE("several threads with one learned table get the bits of one thread", "[threads][learned]") {
-  const auto encoder = table(outside_table::refuse);
-  const axial_learned<float> axial(
-      {.rows = {26, 40}, .widths = {100, 200}, .join = axial_join::concatenate, .lookup = axial_lookup::digits},
-      {random_vector<float>(4, 2600), random_vector<float>(5, 8000)});
-  const auto x = random_tensor<tensor3>(6, batch, steps, dim);
-  const auto at = every_kind()[1];
-  const auto alone = of(encoder, x, at, {});
-  auto axial_alone = x;
-  axial.add(axial_alone, at);
-
-  constexpr std::size_t threads = 3;
-  Eigen::ThreadPool pool(2);  // which they share
-  const Eigen::ThreadPoolDevice device(&pool, 2);
-  std::atomic<std::size_t> waiting{threads}, others{0};
-  std::vector<std::thread> running;
-  for (std::size_t n = 0; n < threads; ++n)
-    running.emplace_back([&, n] {
-      --waiting;
-      while (waiting > 0) std::this_thread::yield();  // all at once
-      const executor run = n % 2 ? executor(device) : executor();
-      for (int round = 0; round < 3; ++round) {
-        const auto got = of(encoder, x, at, run);
-        auto axial_got = x;
-        axial.add(axial_got, at, run);
-        others += reference::bit_difference(got.sum, alone.sum) != "" || reference::bit_difference(got.gradient, alone.gradient) != "" ||
-                  reference::bit_difference(axial_got, axial_alone) != "";
-      }
-    });
-  for (auto& thread : running) thread.join();
-  CHECK(others == 0);
 }
