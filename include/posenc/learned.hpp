@@ -10,6 +10,7 @@
 #include <posenc/executor.hpp>
 #include <posenc/gradients.hpp>       // parameter, gradient_spans
 #include <posenc/kernels/add_gradient.hpp>
+#include <posenc/learned/table_gradient.hpp>
 #include <posenc/positions.hpp>
 #include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
@@ -18,6 +19,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -73,7 +76,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
   }
   /// With the caller's table. \throws argument_error  as above.
   static learned adopt(const learned_options& options, std::span<T> table) {
-    learned made(options, table.data());
+    learned made(table.data(), options);
     made.require_size(table.size());
     return made;
   }
@@ -87,9 +90,10 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
 
   /// d_parameters[0] += scale times the sum of `d` over the tokens of each row; d is the gradient of what `encode` wrote or `add` added,
   /// `[batch..., time, channel]`. Sums have the same bits for any number of threads: four batch rows are added to each other first where
-  /// rows follow from a range that all share, else tokens come one after the other. Allocates for ids with an offset only, 8 bytes a token.
+  /// all share a range within the table, else tokens come one after the other. Allocates 8 bytes for each position where rows of the batch
+  /// have starts of their own, or positions may lie outside the table.
   template <readable_tensor D>
-    requires readable_as<element_t<D>, S>
+    requires(readable_as<element_t<D>, S> && !std::is_const_v<T>)
   void encode_backward(const positions& at, const D& d, gradient_spans<S> d_parameters, double scale = 1, const executor& run = {}) const {
     const auto from = batched(d);
     this->require_readable(from, at);
@@ -100,7 +104,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
   }
   /// The gradient of `add`: d_x passes unchanged.
   template <writable_tensor X>
-    requires writable_as<element_t<X>, S>
+    requires(writable_as<element_t<X>, S> && !std::is_const_v<T>)
   void add_backward(X&& d_x, const positions& at, gradient_spans<S> d_parameters, const executor& run = {}) const {
     encode_backward(at, d_x, d_parameters, 1, run);
   }
@@ -116,7 +120,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
 
   // What `additive_verbs` asks for.
   void require_known(const positions& at) const {
-    if (options_.outside_table != outside_table::refuse) return;
+    if (options_.outside_table != outside_table::refuse || at.time() == 0) return;
     const index_t rows = options_.rows, offset = options_.offset;
     const auto known = [&](position id) {
       require(id == no_position || (id >= -offset && id < rows - offset), name(),
@@ -150,7 +154,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
   }
 
  private:
-  learned(const learned_options& options, T* adopted) : options_(options), adopted_(adopted) {}
+  learned(T* adopted, const learned_options& options) : options_(options), adopted_(adopted) {}
 
   static index_t size_of(const learned_options& options) {
     const index_t rows = options.rows, dim = options.dim;
@@ -164,7 +168,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
     require(options_.offset >= 0 && options_.offset < rows, name(), "offset must be a row of the table", rows, options_.offset);
     const index_t padding = options_.padding_row.value_or(0);
     require(padding >= 0 && padding < rows, name(), "padding_row must be a row of the table", rows, padding);
-    require(std::isfinite(options_.scale), name(), "scale must be finite", options_.scale);
+    require(std::abs(options_.scale) <= double{std::numeric_limits<S>::max()}, name(), "scale must be finite", options_.scale);
   }
 
   T* values() noexcept { return adopted_ ? adopted_ : own_.data(); }
@@ -180,21 +184,12 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
 
   template <class D>
   void add_gradients(const token_view<D>& d, const positions& at, S* sums, S scale, const executor& run) const {
-    using element = std::remove_const_t<D>;
     const index_t dim = options_.dim, batch = d.extent(0), time = d.extent(1);
     const position skipped = options_.padding_row ? *options_.padding_row - options_.offset : no_position;
-    kernels::add_gradient_call<kernel_scalar<element>> call{.d = kernel_pointer(static_cast<const element*>(d.data())),
-                                                            .sums = sums + options_.offset * dim,
-                                                            .batch = batch,
-                                                            .time = time,
-                                                            .channels = dim,
-                                                            .d_batch = d.stride(0),
-                                                            .d_time = d.stride(1),
-                                                            .row = dim,
-                                                            .still = skipped,
-                                                            .scale = scale};
-    const double cost = detail::nanoseconds_per_value<element> * static_cast<double>(batch * time) * static_cast<double>(dim);
-    if (options_.outside_table == outside_table::refuse && at.batch() == 0 && !at.row(0).ids) {
+    auto call = detail::table_gradient(d, sums + options_.offset * dim, scale);
+    const double cost = detail::table_gradient_nanoseconds(d);
+    const bool refuses = options_.outside_table == outside_table::refuse;
+    if (refuses && at.batch() == 0 && !at.row(0).ids) {
       const position first = at.row(0).first;
       run.split(time, run.parts(time, cost), [&](index_t, index_t from, index_t to) {
         const auto sum = [&](index_t begin, index_t end) {
@@ -209,23 +204,13 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
       });
       return;
     }
-    // A token's row may be any: threads share out the channels, so that each adds in the order of the tokens.
+    const bool shared = at.batch() == 0, borrowed = refuses && at.row(0).ids;
     std::vector<position> made;
-    const bool borrowed = options_.outside_table == outside_table::refuse && at.row(0).ids;
     if (!borrowed)
-      for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b)
+      for (index_t b = 0; b < (shared ? 1 : batch); ++b)
         for (index_t t = 0; t < time; ++t) made.push_back(known_id(at(b, t)));
-    constexpr index_t line = 64 / static_cast<index_t>(sizeof(S));
-    const index_t lines = (dim + line - 1) / line;
-    run.split(lines, run.parts(lines, cost), [&](index_t, index_t from, index_t to) {
-      auto part = call;
-      part.d += from * line, part.sums += from * line, part.channels = std::min(to * line, dim) - from * line;
-      part.batch = at.batch() == 0 ? batch : 1;
-      for (index_t b = 0; b < (at.batch() == 0 ? 1 : batch); ++b, part.d += call.d_batch) {
-        part.ids = borrowed ? at.row(b).ids : made.data() + b * time;
-        kernels::add_gradient(part);
-      }
-    });
+    call.still = skipped;
+    detail::run_table_gradient(call, shared, [&](index_t b) { return borrowed ? at.row(b).ids : made.data() + b * time; }, cost, run);
   }
 
   learned_options options_;
@@ -235,13 +220,17 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
 
 /// The codes of `rows` positions from `first` on as a ready table, which is added at the speed of memory: sinusoidal codes, say, that need
 /// not be formed again in each call, or are to be trained further (Marian, Whisper). The table's row 0 is position `first`.
-/// \throws argument_error  unless first is not positive, and what `learned` asks for holds.
+/// \throws argument_error  unless position 0 is among them, and what `learned` asks for holds.
 template <code_encoder E>
-learned<typename E::scalar> tabulated(const E& encoder, index_t rows, position first = 0, const executor& run = {}) {
+learned<typename E::scalar> tabulated(const E& encoder, index_t rows, position first = 0, [[maybe_unused]] const executor& run = {}) {
   using S = typename E::scalar;
+  require(first <= 0 && (rows <= 0 || first > -rows), "tabulated", "position 0 must be in the table, with its rows and the first position",
+          rows, first);
   learned<S> made({.rows = rows, .dim = encoder.dim(), .offset = -first});
-  const auto table = made.parameters()[0].values;
-  encoder.encode(positions::range(rows, first), tensor_view<S, 2>(table.data(), {rows, encoder.dim()}), run);
+  const auto at = positions::range(rows, first);
+  const token_view<S> codes(made.parameters()[0].values.data(), {1, rows, encoder.dim()});
+  if constexpr (requires { encoder.encode(at, codes, run); }) encoder.encode(at, codes, run);
+  else encoder.encode(at, codes);
   return made;
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// \file  What stands beside a sequence (other batch rows, other documents, padding) changes none of its bits.
+#include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
 #include <posenc/posenc.hpp>
 
 #include "catch.hpp"
@@ -28,10 +30,12 @@ template <class S>
 struct encoders {
   rope<S> rotary{{.pairing = pairing::halves, .dim = channels}};
   sinusoidal<S> absolute{{.dim = width, .order = channel_order::sin_cos, .exponent_rule = exponent_rule::vaswani{}}};
+  learned<S> table{{.rows = 100, .dim = width, .offset = 50, .outside_table = outside_table::nearest}, random_vector<S>(20, 100 * width)};
   alibi<S> linear{{.heads = head_count, .form = alibi_form::symmetric}};
 
   tensor3<S> encoded(tensor3<S> x, const positions& at) const {
     absolute.add(x, at);
+    table.add(x, at);
     rotary.rotate(split_heads(x, {.heads = head_count, .channels = channels}), at);
     return x;
   }
@@ -140,4 +144,18 @@ TEMPLATE_TEST_CASE("positions shared by all rows equal the same positions for ea
   const auto shared = positions::range(5, -2), each = positions::offsets(std::array{-2, -2, -2}, 5);
   CHECK(reference::bit_difference(encode.encoded(x, shared), encode.encoded(x, each)) == "");
   CHECK(reference::bit_difference(encode.biased(scores, shared), encode.biased(scores, each)) == "");
+}
+
+TEST_CASE("factorized codes of batch rows are those of each row alone", "[property]") {
+  const axial_learned<float> encoder({.rows = {7, 9}, .widths = {10, 20}, .join = axial_join::concatenate, .lookup = axial_lookup::digits},
+                                     {random_vector<float>(21, 70), random_vector<float>(22, 180)});
+  const std::array<position, 3> starts{57, 0, 20};
+  const auto x = random_tensor<tensor3<float>>(23, 3, 6, width);
+  auto together = x;
+  encoder.add(together, positions::offsets(starts, 6));
+  for (index_t b = 0; b < 3; ++b) {
+    auto alone = tokens_of(x, b, 0, 6);
+    encoder.add(alone, positions::range(6, starts[static_cast<std::size_t>(b)]));
+    CHECK(reference::bit_difference(alone, tokens_of(together, b, 0, 6)) == "");
+  }
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// \file  Decoding one token at a time, or a few, writes the same bits as one pass over the whole sequence.
+#include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
 #include <posenc/posenc.hpp>
 
 #include "catch.hpp"
@@ -10,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -158,6 +161,41 @@ TEMPLATE_TEST_CASE("one step of rows of different age equals each row's own", "[
       CHECK(reference::bit_difference(scores_row, std::span(&scores_together(b, 0, 0, 0), 200)) == "");
     }
   });
+}
+
+namespace {
+
+/// Decoding and prefill of a learned table at positions `at`.
+template <class S, class E>
+void check_table(E encoder, const positions& at) {
+  std::uint64_t seed = 10;
+  for (const auto& one : encoder.parameters())
+    std::ranges::copy(random_vector<S>(++seed, static_cast<std::ptrdiff_t>(one.values.size())), one.values.begin());
+  const auto x = random_tensor<tensor3<S>>(9, 1, steps, encoder.dim());
+  auto whole = x;
+  encoder.add(whole, at);
+  CHECK(reference::bit_difference(whole, x) != "");
+  in_every_partition([&, parts = x](index_t from, index_t count) mutable {
+    encoder.add(tensor_view<S, 3>(&parts(0, from, 0), {1, count, encoder.dim()}), at.slice(from, count));
+    if (from + count == steps) {
+      CHECK(reference::bit_difference(parts, whole) == "");
+      parts = x;
+    }
+  });
+}
+
+}  // namespace
+
+TEST_CASE("learned tables: decoding equals prefill", "[property]") {
+  for (const auto policy : {outside_table::refuse, outside_table::zeros, outside_table::nearest})
+    check_table<float>(learned<float>({.rows = 50, .dim = 70, .offset = 2, .outside_table = policy, .scale = 0.25}),
+                       positions::range(steps, policy == outside_table::refuse ? 3 : 30));
+  const auto picture = grid_positions({.extents = {5, 7}, .order = grid_order::fastest_first, .prefix = steps - 35});
+  for (const auto join : {axial_join::concatenate, axial_join::sum}) {
+    check_table<double>(axial_learned<double>({.rows = {8, 5}, .widths = {300, 300}, .join = join, .lookup = axial_lookup::axes}), picture);
+    check_table<float>(axial_learned<float>({.rows = {8, 5, 2}, .widths = {9, 9, 9}, .join = join, .lookup = axial_lookup::digits}),
+                       positions::range(steps, 43));
+  }
 }
 
 TEMPLATE_TEST_CASE("sinusoidal: decoding equals prefill", "[property]", float, double) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/concepts.hpp>
 
+#include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
 #include <posenc/posenc.hpp>
 
 #include "doubles.hpp"
@@ -109,6 +111,11 @@ static_assert(stages<no_encoding> == 16 && stages<sinusoidal<float>> == 16 && st
 static_assert(stages<rope<float>> == 8 && stages<rope<double>> == 8 && stages<alibi<float>> == 4 && stages<alibi<double>> == 4);
 static_assert(stages<doubles::learned<float>> == 16 && stages<doubles::shaw_keys<float>> == 2 && stages<doubles::shaw_values<float>> == 1 &&
               stages<doubles::forgetting> == 2);
+
+static_assert(stages<posenc::learned<float>> == 16 && stages<posenc::learned<const double>> == 16 && stages<axial_learned<float>> == 16);
+static_assert(code_encoder<posenc::learned<double>> && code_encoder<posenc::learned<const float>> && code_encoder<axial_learned<float>> &&
+              code_encoder<sinusoidal<float>>);
+static_assert(!code_encoder<adds> && !code_encoder<rope<float>> && !code_encoder<no_encoding> && !code_encoder<doubles::learned<float>>);
 
 // ---- verbs are reserved names: one that does not fit makes the type no encoder, instead of being skipped in silence --------------------
 
@@ -252,6 +259,11 @@ concept embeds = requires(const E& e, T&& x, const positions& at) { encode_embed
 static_assert(embeds<adds, Eigen::Tensor<float, 3>&> && embeds<adds, Eigen::TensorMap<Eigen::Tensor<float, 3>>>);
 static_assert(!embeds<adds, const Eigen::Tensor<float, 3>&> && !embeds<adds, Eigen::Tensor<float, 3>> &&
               !embeds<adds, Eigen::Tensor<int, 3>&>);
+template <class E, class T>
+concept adds_to = requires(const E& e, Eigen::Tensor<T, 3>& x, const positions& at) { e.add(x, at); };
+static_assert(adds_to<posenc::learned<const float>, Eigen::half> && adds_to<axial_learned<float>, Eigen::bfloat16> &&
+              adds_to<posenc::learned<double>, double>);
+static_assert(!adds_to<posenc::learned<float>, double> && !adds_to<axial_learned<double>, float> && !adds_to<posenc::learned<float>, int>);
 static_assert(!embeds<base, Eigen::Tensor<float, 3>&> && !embeds<lacks_the_role, Eigen::Tensor<float, 3>&>);
 
 template <class E>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/gradients.hpp>
 
+#include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
 #include <posenc/posenc.hpp>
 #include <posenc/rope/learned_rope.hpp>
 
@@ -46,6 +48,20 @@ static_assert(trainable<alibi<float>> && trainable<alibi<double>> && !trainable<
               !trainable<no_encoding>);
 static_assert(trainable<doubles::learned<float>> && trainable<doubles::shaw_keys<double>> && trainable<doubles::shaw_values<float>> &&
               !trainable<doubles::forgetting>);
+
+static_assert(trainable<posenc::learned<float>> && trainable<axial_learned<double>> && !trainable<posenc::learned<const float>>);
+static_assert(trainable<compose<posenc::learned<float>, posenc::learned<const float>>> &&
+              !trainable<compose<posenc::learned<const float>>>);
+// A table that is only read passes the gradient on.
+template <class E>
+concept adds_backward =
+    requires(const E& e, token_view<float> d, const positions& at, gradient_spans<float> spans) { e.add_backward(d, at, spans); };
+template <class E>
+concept encodes_backward =
+    requires(const E& e, token_view<const float> d, const positions& at, gradient_spans<float> spans) { e.encode_backward(at, d, spans); };
+static_assert(adds_backward<posenc::learned<float>> && adds_backward<axial_learned<float>> && encodes_backward<posenc::learned<float>> &&
+              encodes_backward<axial_learned<float>>);
+static_assert(!adds_backward<posenc::learned<const float>> && !encodes_backward<posenc::learned<const float>>);
 
 struct turns : named<float> {
   void rotate(head_view<float>, operand, const attention_positions&) const;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
 #include <posenc/posenc.hpp>
 
 #include <concepts>
@@ -42,6 +44,23 @@ concept alibi_without_heads = requires { O{.form = alibi_form::causal}; };
 template <class O>
 concept alibi_with_both = requires { O{.heads = 8, .form = alibi_form::causal}; };
 static_assert(alibi_with_both<alibi_options> && !alibi_without_form<alibi_options> && !alibi_without_heads<alibi_options>);
+
+template <class O>
+concept table_without_rows = requires { O{.dim = 8}; };
+template <class O>
+concept table_without_dim = requires { O{.rows = 8}; };
+template <class O>
+concept table_with_both = requires { O{.rows = 8, .dim = 8}; };
+static_assert(table_with_both<learned_options> && !table_without_rows<learned_options> && !table_without_dim<learned_options>);
+
+template <class O>
+concept axial_without_join = requires { O{.rows = {2}, .widths = {2}, .lookup = axial_lookup::axes}; };
+template <class O>
+concept axial_without_lookup = requires { O{.rows = {2}, .widths = {2}, .join = axial_join::sum}; };
+template <class O>
+concept axial_with_both = requires { O{.rows = {2}, .widths = {2}, .join = axial_join::sum, .lookup = axial_lookup::axes}; };
+static_assert(axial_with_both<axial_learned_options> && !axial_without_join<axial_learned_options> &&
+              !axial_without_lookup<axial_learned_options>);
 
 template <class I>
 concept inputs_without_scale = requires { I{.causal = true}; };

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// \file  One encoder, its state and its positions serve any number of threads.
+#include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
 #include <posenc/posenc.hpp>
 #include <posenc/rope/learned_rope.hpp>
 
@@ -55,6 +57,9 @@ TEMPLATE_TEST_CASE("several threads with one encoder get the bits of one thread"
   const auto at = positions::offsets(std::array{3, 1000}, time);
   const rope<S> rotary({.pairing = pairing::interleaved, .dim = channels});
   const sinusoidal<S> absolute({.dim = channels, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
+  const learned<S> table({.rows = 100, .dim = channels, .outside_table = outside_table::nearest}, random_vector<S>(4, 100 * channels));
+  const axial_learned<S> axial({.rows = {32, 32}, .widths = {7, 9}, .join = axial_join::concatenate, .lookup = axial_lookup::digits},
+                               {random_vector<S>(5, 32 * 7), random_vector<S>(6, 32 * 9)});
   const alibi<S> linear({.heads = count, .form = alibi_form::causal});
   const auto tables = rotary.prepare({.queries = at, .keys = at});
   const outputs<T> given{inputs<T, S, 4>(1, batch, time, count, channels), inputs<T, S, 4>(2, batch, count, time, time),
@@ -65,6 +70,8 @@ TEMPLATE_TEST_CASE("several threads with one encoder get the bits of one thread"
     rotary.rotate(heads(all.queries, axis_order::time_head), operand::query, tables);
     rotary.rotate(heads(all.queries, axis_order::time_head), at.slice(0, time));  // makes a table of its own
     absolute.add(all.x, at);
+    table.add(all.x, at);
+    axial.add(all.x, at);
     absolute.encode(at, all.code);
     linear.bias(all.scores, {.queries = at, .keys = at}, {.causal = true});
     return all;
