@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// \file  Sinusoidal codes of ten systems: against the truth at the library's own error bound, and against each system's result at that
+/// \file  Sinusoidal codes of nine systems: against the truth at the library's own error bound, and against each system's result at that
 /// system's own error.
 #include <posenc/grid_coordinates.hpp>
 #include <posenc/masked_grid.hpp>
