@@ -101,10 +101,11 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
 ///
 /// E has `name`, `dim`, `axes`, and, for positions and perhaps coordinates `at`:
 ///
-///     void require_known(at)                   throws for a position without a code
+///     void require_known(at)                      throws for a position without a code
 ///     code_source codes(at, b, t, n, S*, int64*)  where the codes of tokens t to t + n of row b stand, spare memory given
 ///     index_t spare_values(), spare_ids()         how much of it each token needs
 ///     double nanoseconds_per_code()               what forming one takes
+///     bool one_axis_will_do()                     perhaps: whether positions of one axis stand there on all axes
 template <class E, compute_scalar S>
 class additive_verbs {
  public:
@@ -118,7 +119,6 @@ class additive_verbs {
     require_output(E::name(), x);
   }
 
-  /// Whether positions of one axis stand there on all axes of the encoder.
   bool one_axis_will_do() const noexcept { return false; }
 
   /// The checks of tensors that are only read.

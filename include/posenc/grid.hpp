@@ -20,8 +20,8 @@ namespace POSENC_NAMESPACE {
 
 /// Which axis of the grid is axis 0 of the positions. Checkpoints do not tell: systems differ.
 enum class grid_order {
-  slowest_first,  ///< y, x and t, y, x: DINOv3, Pixtral, Qwen2-VL, Qwen-Image, CogVideoX, Wan
-  fastest_first   ///< x, y and x, y, t: rope-vit, SAM 2, Gemma 4, timm's `xy`
+  slowest_first,  ///< y, x and t, y, x: DINOv3, Pixtral, Qwen2-VL, Qwen-Image, CogVideoX, Wan; the sinusoids of DETR, timm and AIMv2
+  fastest_first   ///< x, y and x, y, t: rope-vit, SAM 2, Gemma 4, timm's `xy`; the sinusoids of MAE and diffusers
 };
 
 /// Tokens in row-major order: the last extent is walked fastest, block by block where there are blocks. In front of them and behind them,
