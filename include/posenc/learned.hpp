@@ -166,8 +166,9 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
     const index_t expected = size_of(options_), rows = options_.rows;
     require(size == static_cast<std::size_t>(expected), name(), "the table must have rows times dim values", expected, size);
     require(options_.offset >= 0 && options_.offset < rows, name(), "offset must be a row of the table", rows, options_.offset);
-    const index_t padding = options_.padding_row.value_or(0);
-    require(padding >= 0 && padding < rows, name(), "padding_row must be a row of the table", rows, padding);
+    if (options_.padding_row)
+      require(*options_.padding_row >= 0 && *options_.padding_row < rows, name(), "padding_row must be a row of the table", rows,
+              *options_.padding_row);
     require(std::abs(options_.scale) <= double{std::numeric_limits<S>::max()}, name(), "scale must be finite", options_.scale);
   }
 

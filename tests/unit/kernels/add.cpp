@@ -158,7 +158,8 @@ TEMPLATE_TEST_CASE("the add kernel handles not-a-number, infinities, subnormals 
   });
 }
 
-TEMPLATE_TEST_CASE("the add kernel looks codes up, adds several, scales all and drops some", "[kernels][add]", float, double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("the add kernel looks codes up, adds several, scales all and drops some", "[kernels][add]", float, double, bfloat16,
+                   float16) {
   using S = compute<TestType>;
   constexpr index_t batch = 2, time = 3, many = posenc::kernels::most_sources;
   constexpr std::int64_t none = posenc::kernels::absent, ids[] = {2, 0, none, -1, 2, 2};
