@@ -49,11 +49,12 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
   const double forming = (parts.nanoseconds_per_code() + ... + 0.0) * static_cast<double>(count);
   const index_t splits = run.parts(count, forming + nanoseconds_per_value<std::remove_const_t<In>> * values);
   const index_t spare = (parts.spare_values() + ... + 0);  // for each token of a block
-  // Spare memory has to stay in the first cache, a ready table in the last one while all batch rows read it.
-  const index_t row_bytes = (spare > 0 ? spare : dim) * static_cast<index_t>(sizeof(S)), block_bytes = spare > 0 ? 16 << 10 : 8 << 20;
-  const index_t block = std::clamp<index_t>(block_bytes / row_bytes, 1, time);
-  std::vector<S> codes(static_cast<std::size_t>(splits * block * spare));
   const index_t spare_ids = (parts.spare_ids() + ... + 0);
+  // Spare memory has to stay in the first cache, a ready table in the last one while all batch rows read it.
+  const index_t spare_bytes = spare * static_cast<index_t>(sizeof(S)) + spare_ids * static_cast<index_t>(sizeof(std::int64_t));
+  const index_t row_bytes = dim * static_cast<index_t>(sizeof(S));
+  const index_t block = std::clamp<index_t>(spare_bytes > 0 ? (16 << 10) / spare_bytes : (8 << 20) / row_bytes, 1, time);
+  std::vector<S> codes(static_cast<std::size_t>(splits * block * spare));
   std::vector<std::int64_t> ids(static_cast<std::size_t>(splits * block * spare_ids));
   run.split(count, splits, [&](index_t split, index_t from, index_t to) {
     for (index_t n; from < to; from += n) {
@@ -113,7 +114,7 @@ class additive_verbs {
 
   /// The checks of `add` in place, alone: \throws argument_error  where it would.
   template <class T, token_places At>
-    requires writable_as<T, S>
+    requires(writable_as<T, S> && detail::code_part<E, At>)
   void require_fits(const token_view<T>& x, const At& at) const {
     check_shape(x, at);
     require_output(E::name(), x);
@@ -129,7 +130,7 @@ class additive_verbs {
 
   /// Writes the codes of `at` to out `[batch..., time, channel]`.
   template <token_places At, writable_tensor T>
-    requires writable_as<element_t<T>, S>
+    requires(writable_as<element_t<T>, S> && detail::code_part<E, At>)
   void encode(const At& at, T&& out, const executor& run = {}) const {
     const auto to = batched(out);
     check_shape(to, at);
@@ -146,7 +147,7 @@ class additive_verbs {
 
   /// x += code, in place, for x `[batch..., time, channel]`.
   template <writable_tensor X, token_places At>
-    requires writable_as<element_t<X>, S>
+    requires(writable_as<element_t<X>, S> && detail::code_part<E, At>)
   void add(X&& x, const At& at, const executor& run = {}) const {
     const auto view = batched(x);
     require_fits(view, at);
@@ -154,7 +155,7 @@ class additive_verbs {
   }
   /// out = in + code. They may be one tensor, but not overlap in part.
   template <readable_tensor In, writable_tensor Out, token_places At>
-    requires(writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
+    requires(writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>> && detail::code_part<E, At>)
   void add(const In& in, Out&& out, const At& at, const executor& run = {}) const {
     const auto from = batched(in);
     const auto to = batched(out);
@@ -164,7 +165,7 @@ class additive_verbs {
   /// The same into chosen rows: token (b, t) goes to row `rows[b * time + t]` of out `[row, channel]`; `no_row` skips it.
   /// \throws argument_error  for a row outside the output.
   template <readable_tensor In, writable_tensor Out, token_places At>
-    requires(rank_of<Out> == 2 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
+    requires(rank_of<Out> == 2 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>> && detail::code_part<E, At>)
   void add(const In& in, Out&& out, std::span<const index_t> rows, const At& at, const executor& run = {}) const {
     const auto from = batched(in);
     const auto to = batched(out);

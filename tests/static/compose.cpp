@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/combine.hpp>
+#include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
+#include <posenc/sinusoidal/axial_sinusoidal.hpp>
 
 #include <posenc/posenc.hpp>
 
@@ -46,3 +49,13 @@ static_assert(std::same_as<decltype(compose(std::declval<rope<float>>(), std::de
 static_assert(!std::convertible_to<rope<float>, compose<rope<float>>>);
 
 }  // namespace
+
+// Codes of coordinates are for encoders that have them.
+namespace {
+template <class E>
+constexpr bool takes_coordinates =
+    requires(const E& encoder, posenc::token_view<float> x, const posenc::coordinates& at) { encoder.add(x, at); };
+}  // namespace
+static_assert(takes_coordinates<posenc::sinusoidal<float>> && takes_coordinates<posenc::axial_sinusoidal<float>> &&
+              takes_coordinates<posenc::scaled_sum<posenc::sinusoidal<float>>>);
+static_assert(!takes_coordinates<posenc::learned<float>> && !takes_coordinates<posenc::axial_learned<float>>);
