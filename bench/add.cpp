@@ -4,8 +4,11 @@
 #include "limits.hpp"
 
 #include <posenc/combine.hpp>
+#include <posenc/grid.hpp>
 #include <posenc/learned.hpp>
+#include <posenc/learned/axial_learned.hpp>
 #include <posenc/sinusoidal.hpp>
+#include <posenc/sinusoidal/axial_sinusoidal.hpp>
 
 #include <algorithm>
 #include <array>
@@ -191,6 +194,27 @@ void add_learned_backward(suite& all, const size_class& size, bool by_id) {
   });
 }
 
+/// Codes of grids: formed in the call, or put together from the tables of rows and columns.
+template <class Encoder>
+void add_axial(suite& all, const size_class& size, const std::string& name, const Encoder& codes) {
+  constexpr index_t width = 16;
+  const index_t height = static_cast<index_t>(size.bytes) / (batch * width * channels * index_t{sizeof(float)}), time = height * width;
+  const index_t count = batch * time * channels;
+  const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
+  const row& one = all.add_row({.path = name, .size = size.name, .shape = shape_text({batch, time, channels}), .bytes = size.bytes,
+                                .moved = 2 * size.bytes, .items = static_cast<double>(count), .other = "ready table"});
+  all.add(one, variant::posenc, [=] {
+    return [=, x = posenc::token_view<float>(buffer<float>(0, count), {batch, time, channels}),
+            at = posenc::grid_positions({.extents = {height, width}, .order = posenc::grid_order::slowest_first})] { codes.add(x, at); };
+  });
+  all.add(one, variant::limit, [=] { return [=, x = buffer<float>(0, count)] { limits::flip(x, bytes); }; });
+  all.add(one, variant::other, [=] {
+    return [=, x = buffer<float>(0, count), table = ready_codes(time)] {
+      for (index_t b = 0; b < batch; ++b) limits::add(x + b * time * channels, table, bytes / batch);
+    };
+  });
+}
+
 /// Two tables at once, against one after the other.
 void add_composed(suite& all, const size_class& size) {
   const index_t time = static_cast<index_t>(size.bytes) / (channels * (batch + 2) * index_t{sizeof(float)});
@@ -228,6 +252,14 @@ void add_additions(suite& all) {
   for (const bool by_id : {false, true})
     for (const size_class& size : all.sizes()) add_learned_backward(all, size, by_id);
   for (const size_class& size : all.sizes()) add_composed(all, size);
+  const std::vector<index_t> halves{channels / 2, channels / 2};
+  const posenc::axial_sinusoidal<float> waves({.dim = channels, .widths = halves, .order = posenc::channel_order::sin_cos,
+                                               .arrangement = posenc::sinusoidal_arrangement::blocks,
+                                               .exponent_rule = posenc::exponent_rule::vaswani{}});
+  const posenc::axial_learned<float> tables({.rows = {4096, 16}, .widths = halves, .join = posenc::axial_join::concatenate,
+                                             .lookup = posenc::axial_lookup::axes});
+  for (const size_class& size : all.sizes()) add_axial(all, size, "axial_sinusoidal_f32", waves);
+  for (const size_class& size : all.sizes()) add_axial(all, size, "axial_learned_f32", tables);
 }
 
 }  // namespace bench

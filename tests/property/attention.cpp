@@ -24,7 +24,7 @@ const rope<double> rotary({.pairing = pairing::halves, .dim = 4}, {.base = 100})
 const xpos<double> fading({.pairing = pairing::interleaved, .dim = 4}, {.centre_rule = xpos_centre::fixed, .scale_base = 1e5});
 const multimodal_rope<double> of_text({.pairing = pairing::halves, .dim = 4},
                                       {.sections = {1, 1}, .arrangement = multimodal_arrangement::interleaved, .base = 100});
-const learned_rope<double> learned({.pairing = pairing::halves, .dim = 4}, std::array{0.9, -0.1, 0.3, 0.2, 1.1, 0.01}, 1, 3);
+const learned_rope<double> trained({.pairing = pairing::halves, .dim = 4}, std::array{0.9, -0.1, 0.3, 0.2, 1.1, 0.01}, 1, 3);
 const rope<double> exchanged({.pairing = pairing::interleaved_to_halves, .dim = 4}, {.base = 100});
 const alibi<double> linear({.heads = 3, .form = alibi_form::symmetric});
 const sinusoidal<double> absolute({.dim = width, .order = channel_order::interleaved, .exponent_rule = exponent_rule::vaswani{}});
@@ -70,7 +70,7 @@ TEST_CASE("with an encoding, attention depends on the order of its inputs", "[pr
   check_order_matters(rotary);
   check_order_matters(fading);
   check_order_matters(of_text);
-  check_order_matters(learned);
+  check_order_matters(trained);
   check_order_matters(linear);
   check_order_matters(absolute);
   check_order_matters(compose(absolute, rotary, linear));
@@ -82,7 +82,7 @@ TEST_CASE("relative encodings do not see where a sequence begins", "[property]")
   for (const position by : {-1000, 1, 123'456}) {
     CHECK(reference::difference(moved(rotary, by), moved(rotary, 0), rounding) == "");
     CHECK(reference::difference(moved(of_text, by), moved(of_text, 0), rounding) == "");
-    CHECK(reference::difference(moved(learned, by), moved(learned, 0), 1e-10) == "");  // its frequencies are rounded to double
+    CHECK(reference::difference(moved(trained, by), moved(trained, 0), 1e-10) == "");  // its frequencies are rounded to double
     CHECK(reference::difference(moved(fading, by), moved(fading, 0), rounding) == "");
     CHECK(reference::difference(moved(linear, by), moved(linear, 0), rounding) == "");
     CHECK(reference::difference(moved(compose(rotary, linear), by), moved(rotary, 0), visible) != "");
@@ -112,7 +112,7 @@ TEST_CASE("padding changes nothing for the other tokens", "[property]") {
   check(rotary);
   check(fading);
   check(of_text);
-  check(learned);
+  check(trained);
   check(linear);
   check(absolute);
   check(no_encoding{});

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/combine.hpp>
-#include <posenc/learned.hpp>
-#include <posenc/learned/axial_learned.hpp>
-#include <posenc/sinusoidal/axial_sinusoidal.hpp>
 
 #include <posenc/posenc.hpp>
 
