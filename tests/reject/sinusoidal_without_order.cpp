@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/sinusoidal.hpp>
 
-using posenc::channel_order, posenc::exponent_rule;
+using posenc::channel_order;
+namespace exponent_rule = posenc::exponent_rule;
 #ifndef POSENC_ACCEPT
 const posenc::sinusoidal_options options{.dim = 64, .exponent_rule = exponent_rule::vaswani{}};
 #else
