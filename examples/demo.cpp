@@ -27,7 +27,7 @@ namespace demo {
 
 constexpr index_t window_size = 512, decoded = 256;
 constexpr std::size_t most_windows = 32;  // keeps a run well below a minute on a small machine
-constexpr std::size_t encoder_count = 6;
+constexpr std::size_t encoder_count = 7;
 constexpr std::uint64_t seed = 2017;
 
 /// act(label, encoder), for each. `form`: what ALiBi makes of keys after the query, which exist only without a causal mask.
@@ -37,6 +37,10 @@ void for_each_encoder(posenc::alibi_form form, auto&& act) {
   act("none", posenc::no_encoding());
   act("sinusoidal", posenc::sinusoidal<float>(
                         {.dim = dim, .order = posenc::channel_order::interleaved, .exponent_rule = posenc::exponent_rule::vaswani{}}));
+  posenc::learned<float> table({.rows = window_size, .dim = dim});
+  posenc::random_source random(seed);
+  posenc::initialize::normal(table.parameters()[0].values, random, {.standard_deviation = 0.5});
+  act("learned", table);
   act("rope halves", rope);
   act("rope interleaved", posenc::rope<float>({.pairing = posenc::pairing::interleaved, .dim = head_channels}));
   act("alibi", alibi);

@@ -124,7 +124,7 @@ class learned : public additive_verbs<learned<T>, std::remove_const_t<T>> {
     const index_t rows = options_.rows, offset = options_.offset;
     const auto known = [&](position id) {
       require(id == no_position || (id >= -offset && id < rows - offset), name(),
-              "position plus offset must be a row of the table, with position, offset and rows", id, offset, rows);
+              "a position must have a row in the table, with the row and the number of rows", id, id + offset, rows);
     };
     for (index_t b = 0; b < std::max<index_t>(at.batch(), 1); ++b) {
       const position_row ids = at.row(b);

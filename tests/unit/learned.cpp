@@ -438,7 +438,7 @@ TEST_CASE("learned in a composition", "[learned]") {
   CHECK(reference::bit_difference(gradients.spans()[0], std::vector<double>{113, 124, 135, 146, 0, 0}) == "");
   CHECK(reference::bit_difference(x, std::vector<double>{113, 124, 135, 146}) == "");
   // Position 2 is known to the first part alone: nothing is written.
-  reference::refuses(x, "[learned] position plus offset must be a row of the table, with position, offset and rows but got 2 and 1 and 3",
+  reference::refuses(x, "[learned] a position must have a row in the table, with the row and the number of rows but got 2 and 3 and 3",
                      [&] { encode_embeddings(both, x, positions::range(2, 1)); });
 }
 
@@ -521,16 +521,17 @@ TEST_CASE("learned refuses tensors that do not fit, before it writes", "[learned
   refused("there must be one destination row per token but got 6 and 0",
           [&] { encoder.add(x, tensor_view<float, 2>(x.data(), {6, 4}), std::span<const index_t>(), at); });
 
-  const auto beyond = [](const std::string& got) {
-    return "position plus offset must be a row of the table, with position, offset and rows but got " + got + " and 2 and 5";
+  const auto beyond = [](const std::string& id, const std::string& row) {
+    return "a position must have a row in the table, with the row and the number of rows but got " + id + " and " + row + " and 5";
   };
-  refused(beyond("3"), [&] { encoder.add(x, positions::range(3, 1)); });
-  refused(beyond("-3"), [&] { encoder.add(x, positions::range(3, -3)); });
-  refused(beyond("3"), [&] { encoder.encode(positions::range(3, 1), x); });
-  refused(beyond("4611686018427387904"), [&] { encoder.add(x, positions::ids(std::array{position{0}, positions::limit, position{9}})); });
-  refused(beyond("-3"), [&] { encoder.add(x, positions::offsets(std::array{-2, -3}, 3)); });
-  refused(beyond("3"), [&] { encoder.add(x, positions::offsets(std::array{0, 1}, 3)); });
-  refused(beyond("-3"), [&] { encoder.add(x, positions::ids(std::array{0, 1, 2, 0, -3, 2}, 2)); });
+  refused(beyond("3", "5"), [&] { encoder.add(x, positions::range(3, 1)); });
+  refused(beyond("-3", "-1"), [&] { encoder.add(x, positions::range(3, -3)); });
+  refused(beyond("3", "5"), [&] { encoder.encode(positions::range(3, 1), x); });
+  refused(beyond("4611686018427387904", "4611686018427387906"),
+          [&] { encoder.add(x, positions::ids(std::array{position{0}, positions::limit, position{9}})); });
+  refused(beyond("-3", "-1"), [&] { encoder.add(x, positions::offsets(std::array{-2, -3}, 3)); });
+  refused(beyond("3", "5"), [&] { encoder.add(x, positions::offsets(std::array{0, 1}, 3)); });
+  refused(beyond("-3", "-1"), [&] { encoder.add(x, positions::ids(std::array{0, 1, 2, 0, -3, 2}, 2)); });
   encoder.add(x, positions::range(3, -2));  // the whole table
   encoder.add(x, positions::range(3));
 }
@@ -549,7 +550,7 @@ TEST_CASE("learned refuses gradients that do not fit, before it writes", "[learn
   refused("there must be one gradient span per parameter but got 1 and 2", positions::range(3), many);
   refused("the gradient must have the size of the table but got 6 and 5", positions::range(3), small);
   refused("time must match the positions but got 3 and 4", positions::range(4), good);
-  refused("position plus offset must be a row of the table, with position, offset and rows but got 3 and 0 and 3", positions::range(3, 1),
+  refused("a position must have a row in the table, with the row and the number of rows but got 3 and 3 and 3", positions::range(3, 1),
           good);
   reference::refuses(sums, "[learned] channels must equal dim but got 2 and 3",
                      [&] { encoder.encode_backward(positions::range(2), tensor3<float>(1, 2, 3), good); });
