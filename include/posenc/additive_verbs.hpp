@@ -97,8 +97,8 @@ void add_codes(const token_view<In>& in, const token_view<Out>& out, std::span<c
 ///
 /// Every verb checks shapes first and throws `argument_error` before it writes. A token without a position keeps its value, and has a code
 /// of zeros. Elements are float, double, `Eigen::half` or `Eigen::bfloat16`; the latter two are computed in float and rounded once. Const
-/// members may run in any number of threads at once. `add` allocates nothing where codes stand in a table, else at most 32 KB, or a row,
-/// for each part of a split.
+/// members may run in any number of threads at once. `add` allocates nothing where codes stand in a table, else at most 16 KB, or a row,
+/// for each part of a split; `encode` a row more.
 ///
 /// E has `name`, `dim`, `axes`, and, for positions and perhaps coordinates `at`:
 ///

@@ -87,14 +87,11 @@ inline Eigen::MatrixXd predictions(const Eigen::MatrixXd& table, const Eigen::Ma
 template <readable_tensor T>
   requires(rank_of<T> == 2)
 Eigen::MatrixXd similarity(const T& table, similarity_measure measure) {
-  const Eigen::MatrixXd x = detail::matrix_of("similarity", view_of(table));
-  Eigen::MatrixXd all = x * x.transpose();
-  if (measure == similarity_measure::dot) return all;
-  const Eigen::VectorXd lengths = x.rowwise().stableNorm();
-  for (index_t i = 0; i < all.rows(); ++i)
-    for (index_t j = 0; j < all.cols(); ++j)
-      all(i, j) = lengths(i) > 0 && lengths(j) > 0 ? x.row(i).dot(x.row(j) / lengths(j)) / lengths(i) : 0;
-  return all;
+  Eigen::MatrixXd x = detail::matrix_of("similarity", view_of(table));
+  if (measure == similarity_measure::cosine)
+    for (index_t r = 0; r < x.rows(); ++r)
+      if (const double length = x.row(r).stableNorm(); length > 0) x.row(r) /= length;
+  return x * x.transpose();
 }
 
 /// How well a linear probe (ridge regression with an intercept) reads a number, such as its position, off each row of a table

@@ -208,8 +208,12 @@ void encode_embeddings(const E& encoder, X&& x, const positions& at, [[maybe_unu
 
 /// The same between whole positions, for encoders that take coordinates: one that adds and does not take them does not compile.
 template <position_encoder E, writable_tensor X>
-void encode_embeddings(const E& encoder, X&& x, const coordinates& at, const executor& run = {}) {
-  if constexpr (additive_encoder<E>) encoder.add(batched(x), at, run);
+void encode_embeddings(const E& encoder, X&& x, const coordinates& at, [[maybe_unused]] const executor& run = {}) {
+  if constexpr (additive_encoder<E>) {
+    const auto view = batched(x);
+    if constexpr (requires { encoder.add(view, at, run); }) encoder.add(view, at, run);
+    else encoder.add(view, at);
+  }
 }
 
 namespace detail {

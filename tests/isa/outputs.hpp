@@ -7,6 +7,7 @@
 #include <posenc/kernels/add_gradient.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
@@ -114,6 +115,20 @@ std::vector<compute<T>> of_add_gradient(auto&& run) {
                                                 .scale = compute<T>(1.3)});
       append(all, sums);
     }
+  return all;
+}
+
+template <class T>
+std::vector<double> of_dot(auto&& run) {
+  std::vector<double> all;
+  for (index_t channels = 0; channels <= 40; ++channels) {
+    const auto a = random_stored<T>(1, 3 * channels);
+    const auto b = random_vector<compute<T>>(2, 3 * channels);
+    std::vector<double> sums(3);
+    run(posenc::kernels::dot_call<T>{
+        .a = a.data(), .b = b.data(), .rows = 3, .channels = channels, .a_row = channels, .b_row = channels, .sums = sums.data()});
+    append(all, sums);
+  }
   return all;
 }
 

@@ -96,6 +96,11 @@ TEMPLATE_TEST_CASE("add_gradient has the promised bits", "[isa]", float, double,
   CHECK(outputs::digest(outputs::of_add_gradient<TestType>(reference_add_gradient)) == promised<TestType>::add_gradient);
 }
 
+TEMPLATE_TEST_CASE("dot has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<double>(promised<TestType>::dot,
+                       [] { return outputs::of_dot<TestType>([](const auto& call) { posenc::kernels::dot(call); }); });
+}
+
 TEMPLATE_TEST_CASE("rotate has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::rotate, [] { return outputs::of_rotate<TestType>(rotate); });
   CHECK(outputs::digest(outputs::of_rotate<TestType>(reference_rotate)) == promised<TestType>::rotate);

@@ -33,6 +33,7 @@ void check_kernels(const std::string& scalar) {
         promised::add_sources);
   check(of + "add_gradient", outputs::digest(outputs::of_add_gradient<T>([](const auto& call) { kernels::add_gradient(call); })),
         promised::add_gradient);
+  check(of + "dot", outputs::digest(outputs::of_dot<T>([](const auto& call) { kernels::dot(call); })), promised::dot);
   check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
   check(of + "rotate_forms", outputs::digest(outputs::of_rotate_forms<T>([](const auto& call) { kernels::rotate(call); })),
         promised::rotate_forms);

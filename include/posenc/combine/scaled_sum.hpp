@@ -130,10 +130,12 @@ class scaled_sum {
   template <class T>
   void require_gradients(const token_view<T>& d, const positions& at, gradient_spans<scalar> d_parameters) const {
     require_fits(d, at);
-    const std::size_t count = const_cast<scaled_sum&>(*this).parameters().size();
-    require(d_parameters.size() == count, name(), "there must be one gradient span per parameter", count, d_parameters.size());
-    if (options_.train_scale)
-      require(d_parameters[0].size() == 1, name(), "the gradient of code_scale must have one value", d_parameters[0].size());
+    // Here and not where they are written: something else is written before. `parameters` only points into the encoder.
+    const auto all = const_cast<scaled_sum&>(*this).parameters();
+    require(d_parameters.size() == all.size(), name(), "there must be one gradient span per parameter", all.size(), d_parameters.size());
+    for (std::size_t n = 0; n < all.size(); ++n)
+      require(d_parameters[n].size() == all[n].values.size(), name(), "gradients must have the sizes of their parameters",
+              all[n].values.size(), d_parameters[n].size());
   }
 
   /// The sum over tokens and channels of d times the code, token by token.

@@ -65,7 +65,6 @@ inline frequency_series sinusoidal_series(std::string_view who, const any_expone
   if (const auto* one = std::get_if<exponent_rule::tensor2tensor>(&rule)) {
     const double max = one->max_timescale, min = one->min_timescale;
     require(std::isfinite(max) && max > 0 && std::isfinite(min) && min > 0, who, "timescales must be positive and finite", max, min);
-    if (min == 1) return geometric_series(who, count, max, 1, last);
     return geometric_series(who, count, log(min), log(min) - log(max), last);
   }
   const auto [max, min] = std::get<exponent_rule::log_linear>(rule);

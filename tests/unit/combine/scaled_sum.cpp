@@ -177,9 +177,18 @@ TEST_CASE("scaled sums refuse what does not fit", "[scaled_sum][errors]") {
   reference::refuses(x, "[scaled_sum] there must be one gradient span per parameter but got 1 and 0",
                      [&] { sum.add_backward(x, positions::range(3), {}); });
   std::array<float, 2> two{};
-  reference::refuses(x, "[scaled_sum] the gradient of code_scale must have one value but got 2",
+  reference::refuses(x, "[scaled_sum] gradients must have the sizes of their parameters but got 1 and 2",
                      [&] { sum.add_backward(x, positions::range(3), std::array{std::span<float>(two)}); });
+  const scaled_sum with_table(table<float>(6, 4), {.train_scale = true});
+  std::array<float, 3> sums{1, 2, 3};  // the table's gradient does not fit: that of the scale, and x, stay as they are
+  reference::refuses(sums, "[scaled_sum] gradients must have the sizes of their parameters but got 24 and 2", [&] {
+    with_table.add_backward(x, positions::range(3), std::array{std::span(sums).first(1), std::span(sums).last(2)});
+  });
   const std::vector<float> ones(24, 1);
+  reference::refuses(x, "[scaled_sum] gradients must have the sizes of their parameters but got 24 and 2", [&] {
+    with_table.add_backward(x, positions::range(3), dropout_mask<float>(ones.data(), {2, 3, 4}),
+                            std::array{std::span(sums).first(1), std::span(sums).last(2)});
+  });
   reference::refuses(x, "[scaled_sum] the mask must have the embeddings' channels but got [2, 3, 4] and [1, 3, 3]",
                      [&] { sum.add(x, positions::range(3), dropout_mask<float>(ones.data(), {1, 3, 3})); });
 }
