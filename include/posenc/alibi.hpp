@@ -2,7 +2,8 @@
 /// \file  Attention with linear biases (ALiBi): adds -slope * distance to the scores. Press, Smith, Lewis 2022, "Train Short, Test Long".
 #pragma once
 
-#include <posenc/concepts.hpp>      // bias_encoder, score_pass
+#include <posenc/bias_verbs.hpp>
+#include <posenc/concepts.hpp>      // bias_encoder
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>         // require
 #include <posenc/executor.hpp>
@@ -54,19 +55,12 @@ inline std::vector<double> alibi_slopes(index_t heads, double alibi_bias_max = 8
   return slopes;
 }
 
-/// Adds slope * value to scores `[batch, head, query, key]`, after the scale of q.k. Nothing of the size of the scores is made: the bias is
-/// computed in the pass over them, on which a scale and a causal mask can ride (`score_pass`).
+/// Adds slope * value to scores `[batch, head, query, key]`, after the scale of q.k: the verbs of `bias_verbs`, computed in the pass.
 ///
-/// Distances are whole numbers, formed in 64 bits and rounded once to S, so a score row has the same bits in prefill and decode. Positions
-/// are true ones: with a cache of n keys the queries start at n. A token without a position gets no bias and no mask.
-///
-/// Every verb checks shapes first and throws `argument_error` before it writes; none allocates but `bias_backward`, 8 bytes a head. Const
-/// members may run in any number of threads at once.
+/// Distances are whole numbers, formed in 64 bits and rounded once to S. Nothing is allocated but by `bias_backward`, 8 bytes a head.
 template <compute_scalar S>
-class alibi {
+class alibi : public bias_verbs<alibi<S>, S> {
  public:
-  using scalar = S;
-
   /// \throws argument_error  unless heads and alibi_bias_max are positive and the slice lies within the heads.
   explicit alibi(const alibi_options& options) : form_(options.form), reference_(checked(options.reference)) {
     const index_t heads = options.heads, first = options.first_head;
@@ -85,6 +79,7 @@ class alibi {
   }
 
   static constexpr std::string_view name() noexcept { return "alibi"; }
+  index_t heads() const noexcept { return static_cast<index_t>(slopes_.size()); }
   std::span<const S> slopes() const noexcept { return slopes_; }
   alibi_form form() const noexcept { return form_; }
 
@@ -101,60 +96,6 @@ class alibi {
     return distance * slopes_[static_cast<std::size_t>(head)];
   }
 
-  /// The checks of `bias` in place, alone: \throws argument_error  where it would.
-  template <class T>
-    requires writable_as<T, S>
-  void require_fits(const score_view<T>& scores, const attention_positions& at) const {
-    check(scores, at);
-  }
-
-  /// scores += bias, in place; a `score_pass` scales before and masks after it.
-  template <writable_tensor T>
-    requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
-  void bias(T&& scores, const attention_positions& at, const score_pass& pass, const executor& run = {}) const {
-    const score_view<element_t<T>> s = scores;
-    check(s, at);
-    pass_over<element_t<T>>(s, s, at, pass, run);
-  }
-  template <writable_tensor T>
-    requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
-  void bias(T&& scores, const attention_positions& at, const executor& run = {}) const {
-    bias(scores, at, score_pass{}, run);
-  }
-
-  /// The same from `in` to `out`. They may be one tensor, but not overlap in part.
-  template <readable_tensor In, writable_tensor Out>
-    requires(rank_of<In> == 4 && rank_of<Out> == 4 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
-  void bias(const In& in, Out&& out, const attention_positions& at, const score_pass& pass = {}, const executor& run = {}) const {
-    const score_view<const element_t<Out>> from = in;
-    const score_view<element_t<Out>> to = out;
-    require(from.extents() == to.extents(), name(), "the output must have the input's shape", from.extents(), to.extents());
-    check(to, at);
-    require_rows(name(), from);
-    require(!overlaps_partly(from, to), name(), "input and output must be one view or not overlap", from.extents(), to.extents());
-    pass_over<element_t<Out>>(from, to, at, pass, run);
-  }
-
-  /// Where a tile lies in the whole: for fused attention, which never holds more of the scores.
-  struct tile_place {
-    index_t batch, head, query, key;  ///< of the tile's first element
-  };
-  /// The same for one tile `[query, key]` of one head; `at` are the positions of the whole.
-  template <writable_tensor T>
-    requires(rank_of<T> == 2 && writable_as<element_t<T>, S>)
-  void bias_tile(T&& tile, const tile_place& place, const attention_positions& at, const score_pass& pass = {}) const {
-    const tensor_view<element_t<T>, 2> s = tile;
-    require(place.head >= 0 && place.head < heads(), name(), "head must lie within the heads", heads(), place.head);
-    require(place.batch >= 0 && (at.queries.batch() == 0 || place.batch < at.queries.batch()) &&
-                (at.keys.batch() == 0 || place.batch < at.keys.batch()),
-            name(), "the tile must lie within the batch", place.batch);
-    require_output(name(), s);
-    const attention_positions part{at.queries.slice(place.query, s.extent(0)), at.keys.slice(place.key, s.extent(1))};
-    if (s.empty()) return;
-    kernels::bias(call_of(s.data(), 1, s.extent(0), s.extent(1), 0, s.stride(0), place.head, part.queries.row(place.batch),
-                          part.keys.row(place.batch), pass));
-  }
-
   /// The gradient of `bias`: adds to d_parameters[0], the slopes; d_scores becomes the gradient of the scores that came in, which differs
   /// only where a `score_pass` scaled or masked. Sums are formed in double, in an order that depends on shapes alone.
   template <writable_tensor T>
@@ -162,7 +103,7 @@ class alibi {
   void bias_backward(T&& d_scores, const attention_positions& at, gradient_spans<S> d_parameters, const score_pass& pass,
                      const executor& run = {}) const {
     const score_view<element_t<T>> d = d_scores;
-    check(d, at);
+    this->require_fits(d, at);
     require(d_parameters.size() == 1 && d_parameters[0].size() == slopes_.size(), name(),
             "there must be one gradient span with a value per head", slopes_.size(), d_parameters.size());
     if (d.empty()) return;
@@ -173,7 +114,7 @@ class alibi {
     run.split(heads(), run.parts(heads(), cost), [&](index_t, index_t from, index_t to) {
       for (index_t b = 0; b < d.extent(0); ++b)
         kernels::bias_backward<kernel_scalar<element_t<T>>>(
-            {row_call(d, at, pass, b, from, to - from, 0, d.extent(2)), sums.data() + from});
+            {call_of(detail::block_of(d, d, at, pass, b, from, to - from, 0, d.extent(2)), from), sums.data() + from});
     });
     for (std::size_t h = 0; h < sums.size(); ++h) d_parameters[0][h] += static_cast<S>(sums[h]);
   }
@@ -184,70 +125,35 @@ class alibi {
   }
   std::vector<parameter<S>> parameters() { return {{"slopes", slopes_, {heads()}}}; }
 
-  friend bool operator==(const alibi&, const alibi&) = default;
+  friend bool operator==(const alibi& a, const alibi& b) {
+    return a.slopes_ == b.slopes_ && a.form_ == b.form_ && a.reference_ == b.reference_;
+  }
 
  private:
-  index_t heads() const noexcept { return static_cast<index_t>(slopes_.size()); }
+  friend bias_verbs<alibi, S>;
 
   static position checked(position reference) {
     require(reference >= -(position{1} << 62) && reference <= position{1} << 62, name(), "reference must lie in [-2^62, 2^62]", reference);
     return reference;
   }
   template <class T>
-  void check(const score_view<T>& scores, const attention_positions& at) const {
-    require(scores.extent(1) == heads(), name(), "heads must match the slopes", heads(), scores.extent(1));
-    require_match("alibi queries", at.queries, scores.extent(0), scores.extent(2));
-    require_match("alibi keys", at.keys, scores.extent(0), scores.extent(3));
-    require_output(name(), scores);
-  }
-  template <class T>
-  kernels::bias_call<kernel_scalar<T>> call_of(T* scores, index_t head_count, index_t queries, index_t keys, index_t head_stride,
-                                               index_t query_stride, index_t head, position_row query_ids, position_row key_ids,
-                                               const score_pass& pass) const {
+  kernels::bias_call<T> call_of(const kernels::score_block<T>& block, index_t head) const {
     const auto distance = form_ == alibi_form::causal      ? kernels::distance::causal
                           : form_ == alibi_form::symmetric ? kernels::distance::symmetric
                                                            : kernels::distance::key;
-    return {.scores = kernel_pointer(scores),
-            .heads = head_count,
-            .queries = queries,
-            .keys = keys,
-            .head = head_stride,
-            .query = query_stride,
-            .slopes = slopes_.data() + head,
-            .query_ids = query_ids.ids,
-            .query_first = query_ids.first,
-            .key_ids = key_ids.ids,
-            .key_first = key_ids.first,
-            .distance = distance,
-            .reference = reference_,
-            .scale = static_cast<S>(pass.scale),
-            .causal = pass.causal};
-  }
-  /// Some heads and queries of batch row b.
-  template <class T>
-  kernels::bias_call<kernel_scalar<T>> row_call(const score_view<T>& s, const attention_positions& at, const score_pass& pass, index_t b,
-                                                index_t head, index_t head_count, index_t query, index_t queries) const {
-    return call_of(&s(b, head, query, 0), head_count, queries, s.extent(3), s.stride(1), s.stride(2), head, at.queries.row(b).from(query),
-                   at.keys.row(b), pass);
+    return {block, slopes_.data() + head, distance, reference_};
   }
   template <class T, class In>
-  void pass_over(const score_view<In>& in, const score_view<T>& out, const attention_positions& at, const score_pass& pass,
-                 const executor& run) const {
-    if (out.empty()) return;
-    const index_t queries = out.extent(2), rows = out.extent(0) * heads() * queries;
-    const double cost = detail::nanoseconds_per_value<T> * static_cast<double>(rows) * static_cast<double>(out.extent(3));
-    run.split(rows, run.parts(rows, cost), [&](index_t, index_t from, index_t to) {
-      detail::for_each_block(from, to, queries, [&](index_t first, index_t count, index_t query, index_t query_count) {
-        for (index_t done = 0, n; done < count; done += n) {  // heads of one batch row at a time
-          const index_t b = (first + done) / heads(), head = (first + done) % heads();
-          n = std::min(count - done, heads() - head);
-          auto call = row_call(out, at, pass, b, head, n, query, query_count);
-          if (static_cast<const void*>(in.data()) != static_cast<const void*>(out.data()))
-            call.in = kernel_pointer(&in(b, head, query, 0)), call.in_head = in.stride(1), call.in_query = in.stride(2);
-          kernels::bias(call);
-        }
-      });
-    });
+  void run_scores(const score_view<In>& in, const score_view<T>& out, const attention_positions& at, const score_pass& pass,
+                  const executor& run) const {
+    detail::for_each_score_block(out, run, detail::nanoseconds_per_value<T>,
+                                 [&](index_t b, index_t head, index_t heads, index_t query, index_t queries) {
+                                   kernels::bias(call_of(detail::block_of(in, out, at, pass, b, head, heads, query, queries), head));
+                                 });
+  }
+  template <class T>
+  void run_tile(const kernels::score_block<T>& block, const attention_positions&, index_t head) const {
+    kernels::bias(call_of(block, head));
   }
 
   std::vector<S> slopes_;

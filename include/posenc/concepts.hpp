@@ -55,6 +55,11 @@ struct score_pass {
   bool causal = false;
 };
 
+/// Where a tile `[query, key]` of the scores of one batch row and head lies in the whole: for fused attention, which never holds more.
+struct tile_place {
+  index_t batch, head, query, key;  ///< of the tile's first element
+};
+
 /// What an encoder computes once per forward pass for all layers: its own `prepare`, or else the positions themselves.
 template <class E>
 auto prepare(const E& encoder, const attention_positions& at, const executor& run = {}) {

@@ -244,21 +244,21 @@ void for_each_bias(bool halves, auto&& test) {
               for (index_t i = 0; i < queries; ++i) query_ids.push_back(i == 1 ? posenc::kernels::absent : first_query + i);
               for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 5 == 2 ? posenc::kernels::absent : (j * 13) % 71);
               const std::array<S, heads> slopes{S(0.1), S(-3)};
-              test(posenc::kernels::bias_call<T>{.scores = scores.data(),
-                                                 .heads = heads,
-                                                 .queries = queries,
-                                                 .keys = keys,
-                                                 .head = queries * keys,
-                                                 .query = keys,
-                                                 .slopes = slopes.data(),
-                                                 .query_ids = by_ids ? query_ids.data() : nullptr,
-                                                 .query_first = first_query,
-                                                 .key_ids = by_ids ? key_ids.data() : nullptr,
-                                                 .key_first = -5,
-                                                 .distance = form,
-                                                 .reference = 7,
-                                                 .scale = scale,
-                                                 .causal = causal},
+              test(posenc::kernels::bias_call<T>{{.scores = scores.data(),
+                                                  .heads = heads,
+                                                  .queries = queries,
+                                                  .keys = keys,
+                                                  .head = queries * keys,
+                                                  .query = keys,
+                                                  .query_ids = by_ids ? query_ids.data() : nullptr,
+                                                  .query_first = first_query,
+                                                  .key_ids = by_ids ? key_ids.data() : nullptr,
+                                                  .key_first = -5,
+                                                  .scale = scale,
+                                                  .causal = causal},
+                                                 slopes.data(),
+                                                 form,
+                                                 7},
                    scores);
             }
 }

@@ -422,7 +422,7 @@ TEST_CASE("alibi refuses tensors that do not fit, before it writes", "[alibi][er
   const auto with = [&](const positions& queries, const positions& keys) { return attention_positions{queries, keys}; };
   const auto refused = [&](const std::string& text, auto&& act) { reference::refuses(scores, "[alibi" + text, act); };
 
-  reference::refuses(others, "[alibi] heads must match the slopes but got 2 and 3", [&] { encoder.bias(others, at); });
+  reference::refuses(others, "[alibi] heads must match the encoder but got 2 and 3", [&] { encoder.bias(others, at); });
   refused(" queries] time must match the positions but got 3 and 2", [&] { encoder.bias(scores, with(positions::range(2), at.keys)); });
   refused(" queries] batch must match the positions but got 2 and 1",
           [&] { encoder.bias(scores, with(positions::offsets(std::array{1}, 3), at.keys)); });
@@ -445,7 +445,7 @@ TEST_CASE("alibi refuses tiles and gradients that do not fit, before it writes",
   const alibi<float> encoder({.heads = 2, .form = alibi_form::causal});
   const attention_positions at{.queries = positions::offsets(std::array{0, 7}, 5), .keys = positions::range(6)};
   auto tile = random_tensor<Eigen::Tensor<float, 2, RowMajor>>(12, 3, 4);
-  const auto refused = [&](const std::string& text, const alibi<float>::tile_place& place) {
+  const auto refused = [&](const std::string& text, const tile_place& place) {
     reference::refuses(tile, text, [&] { encoder.bias_tile(tile, place, at); });
   };
   refused("[alibi] head must lie within the heads but got 2 and 2", {.batch = 0, .head = 2, .query = 0, .key = 0});

@@ -3,31 +3,19 @@
 #pragma once
 
 #include <posenc/kernels/dispatch.hpp>
+#include <posenc/kernels/score_block.hpp>
 
 namespace POSENC_NAMESPACE::kernels {
 
 /// What the slope is multiplied by, for a query at i and a key at j.
 enum class distance { causal /* -max(i - j, 0) */, symmetric /* -|i - j| */, key /* j - reference */ };
 
-/// One batch row of scores `[head, query, key]` with contiguous keys: score = score * scale + slope * distance, in that order and
-/// rounded each time; minus infinity where `causal` and the key's position lies after the query's. A query or key without a position
-/// gets no bias and no mask. Precondition: `in` and `scores` are one view or do not overlap.
+/// score = score * scale + slope * distance, in that order and rounded each time.
 template <class T>
-struct bias_call {
-  T* scores;
-  index_t heads, queries, keys;
-  index_t head, query;            ///< strides of the scores
-  const compute<T>* slopes;       ///< one per head
-  const std::int64_t* query_ids;  ///< positions of the queries, or query_first + i where null
-  std::int64_t query_first;
-  const std::int64_t* key_ids;    ///< positions of the keys, or key_first + j where null
-  std::int64_t key_first;
+struct bias_call : score_block<T> {
+  const compute<T>* slopes;  ///< one per head
   kernels::distance distance;
-  std::int64_t reference;         ///< for distance::key
-  compute<T> scale;
-  bool causal;
-  const T* in = nullptr;          ///< where the scores are read, `scores` being the output; null: in place
-  index_t in_head = 0, in_query = 0;
+  std::int64_t reference;    ///< for distance::key
 };
 
 /// The gradient of the slopes: adds, per head, the sum of d_score * distance over unmasked pairs to d_slopes, in double, in an order that

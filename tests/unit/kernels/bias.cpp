@@ -72,21 +72,21 @@ struct problem {
       for (index_t i = 0; i < queries; ++i) query_ids.push_back(i == 1 ? absent : around.query + 2 * i);
   }
   bias_call<T> call(std::vector<T>& to) const {
-    return {.scores = to.data() + shift,
-            .heads = heads,
-            .queries = queries,
-            .keys = keys,
-            .head = queries * (keys + 2),
-            .query = keys + 2,
-            .slopes = slopes.data(),
-            .query_ids = query_ids.empty() ? nullptr : query_ids.data(),
-            .query_first = start.query,
-            .key_ids = key_ids.empty() ? nullptr : key_ids.data(),
-            .key_first = start.key,
-            .distance = form,
-            .reference = start.reference,
-            .scale = scale,
-            .causal = causal};
+    return {{.scores = to.data() + shift,
+             .heads = heads,
+             .queries = queries,
+             .keys = keys,
+             .head = queries * (keys + 2),
+             .query = keys + 2,
+             .query_ids = query_ids.empty() ? nullptr : query_ids.data(),
+             .query_first = start.query,
+             .key_ids = key_ids.empty() ? nullptr : key_ids.data(),
+             .key_first = start.key,
+             .scale = scale,
+             .causal = causal},
+            slopes.data(),
+            form,
+            start.reference};
   }
   std::string text() const {
     return std::string(start.name) + ", form " + std::to_string(static_cast<int>(form)) + (causal ? ", causal, " : ", ") +
@@ -227,21 +227,21 @@ TEMPLATE_TEST_CASE("keys that are not before the query add nothing to the causal
           std::iota(key_ids.begin(), key_ids.end(), 0);
           const S slope = 1;
           double sum = 0;
-          posenc::kernels::bias_backward<TestType>({{.scores = d_scores.data(),
-                                                     .heads = 1,
-                                                     .queries = 1,
-                                                     .keys = keys,
-                                                     .head = keys,
-                                                     .query = keys,
-                                                     .slopes = &slope,
-                                                     .query_ids = nullptr,
-                                                     .query_first = query,
-                                                     .key_ids = by_ids ? key_ids.data() : nullptr,
-                                                     .key_first = 0,
-                                                     .distance = distance::causal,
-                                                     .reference = 0,
-                                                     .scale = 1,
-                                                     .causal = causal},
+          posenc::kernels::bias_backward<TestType>({{{.scores = d_scores.data(),
+                                                      .heads = 1,
+                                                      .queries = 1,
+                                                      .keys = keys,
+                                                      .head = keys,
+                                                      .query = keys,
+                                                      .query_ids = nullptr,
+                                                      .query_first = query,
+                                                      .key_ids = by_ids ? key_ids.data() : nullptr,
+                                                      .key_first = 0,
+                                                      .scale = 1,
+                                                      .causal = causal},
+                                                     &slope,
+                                                     distance::causal,
+                                                     0},
                                                     &sum});
           CHECK(sum == 2 * (-3 - 2 - 1));
         }
