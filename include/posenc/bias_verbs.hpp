@@ -11,6 +11,7 @@
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <string>
 #include <string_view>
 
@@ -69,7 +70,16 @@ void for_each_score_block(const score_view<T>& scores, const executor& run, doub
   });
 }
 
-inline const attention_positions& positions_of(const attention_positions& at) noexcept { return at; }
+/// Positions, or what an encoder's `prepare` made of them and can say again.
+template <class At>
+concept placed_scores = std::same_as<At, attention_positions> || requires(const At& at) {
+  { at.at() } -> std::same_as<const attention_positions&>;
+};
+template <placed_scores At>
+const attention_positions& positions_of(const At& at) noexcept {
+  if constexpr (std::same_as<At, attention_positions>) return at;
+  else return at.at();
+}
 
 }  // namespace detail
 
@@ -88,7 +98,7 @@ class bias_verbs {
   using scalar = S;
 
   /// The checks of `bias` in place, alone: \throws argument_error  where it would.
-  template <class T, class At = attention_positions>
+  template <class T, detail::placed_scores At = attention_positions>
     requires writable_as<T, S>
   void require_fits(const score_view<T>& scores, const At& at) const {
     const std::string_view who = derived().name();
@@ -98,23 +108,22 @@ class bias_verbs {
   }
 
   /// scores += bias, in place; a `score_pass` scales before and masks after it. at: positions, or what `prepare` made of them.
-  template <writable_tensor T, class At = attention_positions>
-    requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && requires(const At& at) { detail::positions_of(at); })
+  template <writable_tensor T, detail::placed_scores At = attention_positions>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
   void bias(T&& scores, const At& at, const score_pass& pass, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
     require_fits(s, at);
     if (!s.empty()) derived().run_scores(s, s, at, pass, run);
   }
-  template <writable_tensor T, class At = attention_positions>
-    requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && requires(const At& at) { detail::positions_of(at); })
+  template <writable_tensor T, detail::placed_scores At = attention_positions>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
   void bias(T&& scores, const At& at, const executor& run = {}) const {
     bias(scores, at, score_pass{}, run);
   }
 
   /// The same from `in` to `out`. They may be one tensor, but not overlap in part.
-  template <readable_tensor In, writable_tensor Out, class At = attention_positions>
-    requires(rank_of<In> == 4 && rank_of<Out> == 4 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>> &&
-             requires(const At& at) { detail::positions_of(at); })
+  template <readable_tensor In, writable_tensor Out, detail::placed_scores At = attention_positions>
+    requires(rank_of<In> == 4 && rank_of<Out> == 4 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>>)
   void bias(const In& in, Out&& out, const At& at, const score_pass& pass = {}, const executor& run = {}) const {
     const score_view<const element_t<Out>> from = in;
     const score_view<element_t<Out>> to = out;
@@ -127,8 +136,8 @@ class bias_verbs {
   }
 
   /// The same for one tile `[query, key]` of one head; `at` are the positions of the whole, or what `prepare` made of them.
-  template <writable_tensor T, class At = attention_positions>
-    requires(rank_of<T> == 2 && writable_as<element_t<T>, S> && requires(const At& at) { detail::positions_of(at); })
+  template <writable_tensor T, detail::placed_scores At = attention_positions>
+    requires(rank_of<T> == 2 && writable_as<element_t<T>, S>)
   void bias_tile(T&& tile, const tile_place& place, const At& at, const score_pass& pass = {}) const {
     const tensor_view<element_t<T>, 2> s = tile;
     const auto& [queries, keys, unused] = detail::positions_of(at);
