@@ -97,6 +97,20 @@ void for_each_piece(const position_row& keys, index_t count, const Act& act) {
   }
 }
 
+/// Calls act(call, from) for calls that together are the block's; values and key values stay those of the whole block, or of its first key.
+template <class T, class Act>
+void for_each_call(const kernels::score_block<T>& block, const kernels::table_bias_call<T>& like, const Act& act) {
+  for_each_piece({block.key_ids, block.key_first}, block.keys,
+                 [&](index_t from, index_t count, const kernels::key_run* runs, index_t number) {
+                   auto call = like;
+                   call.scores += from;
+                   if (call.in) call.in += from;
+                   if (call.key_values) call.key_values += from;
+                   call.keys = count, call.runs = runs, call.run_count = number;
+                   act(call, from);
+                 });
+}
+
 }  // namespace detail
 
 }  // namespace POSENC_NAMESPACE

@@ -181,19 +181,6 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
     return block;
   }
 
-  /// Calls act(call, from) for pieces of the block's keys; call.values are still those of the whole block.
-  template <class T, class Act>
-  static void for_each_call(const kernels::score_block<T>& block, const kernels::table_bias_call<T>& like, const Act& act) {
-    detail::for_each_piece({block.key_ids, block.key_first}, block.keys,
-                           [&](index_t from, index_t count, const kernels::key_run* runs, index_t run_count) {
-                             auto call = like;
-                             call.scores += from;
-                             if (call.in) call.in += from;
-                             call.keys = count, call.runs = runs, call.run_count = run_count;
-                             act(call, from);
-                           });
-  }
-
   template <class T>
   static kernels::table_bias_call<T> call_of(const kernels::score_block<T>& block, const state& table, index_t head) {
     const tensor_view<const S, 2> values = table.values();
@@ -210,7 +197,7 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
   }
   template <class T>
   static void run_table(const kernels::score_block<T>& block, const state& table, index_t head) {
-    for_each_call(block, call_of(block, table, head), [](const auto& call, index_t) { kernels::table_bias(call); });
+    detail::for_each_call(block, call_of(block, table, head), [](const auto& call, index_t) { kernels::table_bias(call); });
   }
 
   /// One query of all heads of the block, from `head` on; values `[head, key]` and ids `[key]` are spare memory.
@@ -220,7 +207,7 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
     if (query != no_position)
       this->derived().biases(head, block.heads, query, placed_keys(block, query, ids), block.keys, values, block.keys);
     const kernels::table_bias_call<T> all{block, nullptr, 0, values, block.keys, 0, kernels::value_of::key, 0, block.keys, false};
-    for_each_call(block, all, [](auto call, index_t from) {
+    detail::for_each_call(block, all, [](auto call, index_t from) {
       call.values += from, call.count = call.keys;
       kernels::table_bias(call);
     });
@@ -256,7 +243,7 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
           const auto block = detail::block_of(d, d, at, pass, b, from, to - from, 0, queries);
           const kernels::table_bias_call<kernel_scalar<T>> all{block,     nullptr, 0,   nullptr, count, 0, kernels::value_of::distance,
                                                                range.low, count,   true};
-          for_each_call(block, all, [&](const auto& call, index_t) {
+          detail::for_each_call(block, all, [&](const auto& call, index_t) {
             kernels::table_bias_gradient<kernel_scalar<T>, double>({call, d_values.data() + from * count});
           });
         }
@@ -276,7 +263,7 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
           double* const own = d_values.data() + part * heads * keys;
           std::fill_n(own, heads * keys, 0.0);
           const kernels::table_bias_call<kernel_scalar<T>> all{block, nullptr, 0, nullptr, keys, 0, kernels::value_of::key, 0, keys, false};
-          for_each_call(block, all, [&](auto call, index_t from) {
+          detail::for_each_call(block, all, [&](auto call, index_t from) {
             call.count = call.keys;
             kernels::table_bias_gradient<kernel_scalar<T>, double>({call, own + from});
           });

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT
+/// \file  The verbs of encoders that give each distance a key of its own: Shaw, Music Transformer, Transformer-XL, relative logits.
+#pragma once
+
+#include <posenc/bias_verbs.hpp>  // require_scores_match, placed_scores
+#include <posenc/concepts.hpp>    // attention_inputs, score_pass
+#include <posenc/config.hpp>
+#include <posenc/error.hpp>       // require
+#include <posenc/executor.hpp>
+#include <posenc/gradients.hpp>   // attention_gradients, gradient_spans
+#include <posenc/heads.hpp>
+#include <posenc/relative/relative_products.hpp>
+#include <posenc/tensor.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <string_view>
+#include <vector>
+
+namespace POSENC_NAMESPACE {
+
+/// scores[b, h, i, j] += factor * ((q_i + v_h) . key(j - i) + u_h . k_j), where u and v are biases per head or absent and the factor is
+/// that of Derived: the score scale, for keys that stand beside k. A `score_pass` scales before and masks after it.
+///
+/// Products are matrix products of a block of queries with the keys of the distances that occur, read along diagonals: nothing of
+/// `[query, key, channel]` is made. Positions are true ones, so a cache, chunks, packed and padded sequences need nothing else. Scores have
+/// the same bits in prefill, in decode and for any number of threads. Allocates 256 KB a thread, and with u a number per key and head.
+/// Storage of 16 bits computes in float and rounds once.
+///
+/// Derived offers name(), channels(), heads() (0: any number), and to this class:
+///   vectors(at)                 the relative_vectors at these positions or this state
+///   factor(scale)               what multiplies them
+///   query_bias(), key_bias()    v and u, `[head, channel]` or null
+///   add_gradient(at, heads, d)  adds a `relative_key_gradient` to the spans of the parameters
+template <class S>
+struct relative_key_gradient {
+  std::vector<S> vectors;  ///< `[head, distance, channel]`, a part for each head even where heads share them
+  std::vector<S> query_bias, key_bias;  ///< `[head, channel]`
+};
+
+template <class Derived, compute_scalar S>
+class relative_key_verbs {
+ public:
+  using scalar = S;
+
+  /// The checks of `bias`, alone: \throws argument_error  where it would.
+  template <class T, class Q, class At>
+    requires writable_as<T, S>
+  void require_fits(const score_view<T>& scores, const attention_inputs<Q>& inputs, const At& at) const {
+    const std::string_view who = derived().name();
+    require(derived().heads() == 0 || scores.extent(1) == derived().heads(), who, "heads must match the encoder", derived().heads(),
+            scores.extent(1));
+    detail::require_scores_match(who, detail::positions_of(at), scores.extent(0), scores.extent(2), scores.extent(3));
+    require_output(who, scores);
+    if (scores.empty()) return;
+    require_queries(scores, inputs.queries);
+    if (derived().key_bias()) require_keys(scores, inputs.keys);
+  }
+
+  /// scores += ..., in place. inputs: the queries before scaling, where there is a u the keys too, and the score scale.
+  template <writable_tensor T, class Q, detail::placed_scores At>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
+  void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const score_pass& pass, const executor& run = {}) const {
+    const score_view<element_t<T>> s = scores;
+    require_fits(s, inputs, at);
+    if (s.empty()) return;
+    auto product = product_of(at, inputs, pass);
+    const std::vector<S> key_values = key_values_of(s, inputs, product.factor, run);
+    if (!key_values.empty()) product.key_values = key_values.data();
+    detail::add_relative_products(s, s, inputs.queries, product, run);
+  }
+  template <writable_tensor T, class Q, detail::placed_scores At>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
+  void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const executor& run = {}) const {
+    bias(scores, inputs, at, score_pass{}, run);
+  }
+
+  /// The gradient of `bias`: adds to d_inputs, where its views are given, and to d_parameters; d_scores becomes the gradient of the scores
+  /// that came in, which differs only where a `score_pass` scaled or masked. Sums over queries are taken in S, in their order, head by
+  /// head.
+  template <writable_tensor T, class Q, detail::placed_scores At>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
+  void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
+                     gradient_spans<S> d_parameters, const score_pass& pass, const executor& run = {}) const {
+    const score_view<element_t<T>> d = d_scores;
+    require_fits(d, inputs, at);
+    derived().require_spans(d_parameters);
+    if (d_inputs.queries) require_gradient(d_inputs.queries, inputs.queries);
+    const bool asks_keys = d_inputs.keys && derived().key_bias();
+    if (asks_keys) require_gradient(d_inputs.keys, inputs.keys);
+    if (d.empty()) return;
+    const auto product = product_of(at, inputs, pass);
+    const index_t heads = d.extent(1), channels = derived().channels();
+    const auto zeros = [](index_t count) { return std::vector<S>(static_cast<std::size_t>(count)); };
+    relative_key_gradient<S> all{zeros(checked_product(derived().name(), std::array{heads, product.vectors.count, channels}, sizeof(S))),
+                                 zeros(derived().query_bias() ? heads * channels : 0), zeros(derived().key_bias() ? heads * channels : 0)};
+    std::vector<S> d_key_values = zeros(derived().key_bias() ? d.extent(0) * heads * d.extent(3) : 0);
+    detail::add_relative_products_gradient(d, inputs.queries, product,
+                                           detail::relative_product_gradient<S, Q>{.x = d_inputs.queries,
+                                                                                   .vectors = all.vectors.data(),
+                                                                                   .query_shift = pointer(all.query_bias),
+                                                                                   .key_values = pointer(d_key_values)},
+                                           run);
+    for (S& value : all.query_bias) value *= product.factor;
+    if (derived().key_bias()) add_key_gradients(inputs, d_inputs, product.factor, d_key_values, all.key_bias);
+    derived().add_gradient(at, heads, all, d_parameters);
+  }
+  template <writable_tensor T, class Q, detail::placed_scores At>
+    requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
+  void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
+                     gradient_spans<S> d_parameters, const executor& run = {}) const {
+    bias_backward(d_scores, inputs, d_inputs, at, d_parameters, score_pass{}, run);
+  }
+
+ protected:
+  relative_key_verbs() = default;
+  const Derived& derived() const noexcept { return static_cast<const Derived&>(*this); }
+
+  // What most encoders say; hidden by a member of Derived.
+  static constexpr const S* query_bias() noexcept { return nullptr; }
+  static constexpr const S* key_bias() noexcept { return nullptr; }
+  static constexpr S factor(double scale) noexcept { return static_cast<S>(scale); }
+
+ private:
+  static S* pointer(std::vector<S>& values) { return values.empty() ? nullptr : values.data(); }
+
+  template <class T, class Q>
+  void require_queries(const score_view<T>& scores, const head_view<Q>& queries) const {
+    const std::string_view who = derived().name();
+    require(static_cast<bool>(queries), who, "the queries must be given", "none");
+    require(queries.batch() == scores.extent(0) && queries.time() == scores.extent(2) && queries.count() == scores.extent(1), who,
+            "the queries must be [batch, time, head] of the scores", queries.by_time().extents(), scores.extents());
+    require(queries.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), queries.channels());
+    require_rows(who, queries.by_time());
+  }
+  template <class T, class Q>
+  void require_keys(const score_view<T>& scores, const head_view<Q>& keys) const {
+    const std::string_view who = derived().name();
+    require(static_cast<bool>(keys), who, "the keys must be given", "none");
+    require(keys.batch() == scores.extent(0) && keys.time() == scores.extent(3), who, "the keys must be [batch, time] of the scores",
+            keys.by_time().extents(), scores.extents());
+    require(keys.count() > 0 && scores.extent(1) % keys.count() == 0, who, "the number of query heads must be a multiple of key heads",
+            scores.extent(1), keys.count());
+    require(keys.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), keys.channels());
+    require_rows(who, keys.by_time());
+  }
+  template <class Q>
+  void require_gradient(const head_view<Q>& d, const head_view<const Q>& of) const {
+    const std::string_view who = derived().name();
+    require(d.by_time().extents() == of.by_time().extents(), who, "gradients must have the shapes of what they are of",
+            of.by_time().extents(), d.by_time().extents());
+    require_output(who, d.by_time());
+  }
+
+  template <class At, class Q>
+  detail::relative_product<S> product_of(const At& at, const attention_inputs<Q>& inputs, const score_pass& pass) const {
+    return {.vectors = derived().vectors(at),
+            .at = detail::positions_of(at),
+            .pass = pass,
+            .factor = derived().factor(inputs.scale),
+            .query_shift = derived().query_bias()};
+  }
+
+  static constexpr index_t keys_together = 64;
+
+  /// factor * u_h . k_j, `[batch, head, key]`.
+  template <class T, class Q>
+  std::vector<S> key_values_of(const score_view<T>& scores, const attention_inputs<Q>& inputs, S factor, const executor& run) const {
+    const S* const u = derived().key_bias();
+    if (!u) return {};
+    const index_t heads = scores.extent(1), keys = scores.extent(3), channels = derived().channels();
+    const index_t rows = scores.extent(0) * heads, sharing = heads / inputs.keys.count();
+    std::vector<S> values(static_cast<std::size_t>(rows * keys));
+    const double cost = 2 * detail::nanoseconds_per_product<S>(channels) * static_cast<double>(rows * keys);
+    const index_t parts = run.parts(rows, cost), spare = keys_together * channels;
+    std::vector<S> memory(static_cast<std::size_t>(parts * spare));
+    run.split(rows, parts, [&](index_t part, index_t from, index_t to) {
+      S* const some = memory.data() + part * spare;
+      for (; from < to; ++from)
+        for (index_t j = 0; j < keys; j += keys_together) {
+          const index_t count = std::min(keys_together, keys - j), h = from % heads;
+          detail::widen_rows<Q, S>(inputs.keys, from / heads, j, count, h / sharing, some, nullptr, factor);
+          kernels::linear<S>({.x = some,
+                              .y = values.data() + from * keys + j,
+                              .tokens = count,
+                              .in = channels,
+                              .out = 1,
+                              .x_token = channels,
+                              .y_token = 1,
+                              .w = u + h * channels,
+                              .w_row = channels});
+        }
+    });
+    return values;
+  }
+
+  /// From the gradient of what `key_values_of` made. In the order of batch, heads and keys.
+  template <class Q>
+  void add_key_gradients(const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, S factor,
+                         const std::vector<S>& d_values, std::vector<S>& d_u) const {
+    const index_t channels = derived().channels(), keys = inputs.keys.time(), heads = static_cast<index_t>(d_u.size()) / channels;
+    const index_t sharing = heads / inputs.keys.count();
+    std::vector<S> some(static_cast<std::size_t>(keys_together * channels));
+    for (index_t b = 0; b < inputs.keys.batch(); ++b)
+      for (index_t h = 0; h < heads; ++h)
+        for (index_t j = 0; j < keys; j += keys_together) {
+          const index_t count = std::min(keys_together, keys - j);
+          const S* const d = d_values.data() + (b * heads + h) * keys + j;
+          detail::widen_rows<Q, S>(inputs.keys, b, j, count, h / sharing, some.data(), nullptr, factor);
+          kernels::linear_weight_gradient<S, S>({.d_y = d,
+                                                 .x = some.data(),
+                                                 .tokens = count,
+                                                 .in = channels,
+                                                 .out = 1,
+                                                 .d_y_token = 1,
+                                                 .x_token = channels,
+                                                 .d_w = d_u.data() + h * channels,
+                                                 .d_w_row = channels});
+          if (!d_inputs.keys) continue;
+          kernels::linear_input_gradient<S, S>({.d_y = d,
+                                                .d_x = some.data(),
+                                                .tokens = count,
+                                                .in = channels,
+                                                .out = 1,
+                                                .d_y_token = 1,
+                                                .d_x_token = channels,
+                                                .w = derived().key_bias() + h * channels,
+                                                .w_row = channels,
+                                                .accumulate = false});
+          detail::add_rows(d_inputs.keys, b, j, count, h / sharing, some.data(), factor);
+        }
+  }
+};
+
+}  // namespace POSENC_NAMESPACE
