@@ -34,3 +34,7 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#if !POSENC_PLAIN_LOOPS
+#include "kernels/once.hpp"
+#endif
