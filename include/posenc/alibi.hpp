@@ -152,8 +152,8 @@ class alibi : public bias_verbs<alibi<S>, S> {
                                  });
   }
   template <class T>
-  void run_tile(const kernels::score_block<T>& block, const attention_positions&, index_t head) const {
-    kernels::bias(call_of(block, head));
+  void run_tile(const kernels::score_block<T>& block, const attention_positions&, const tile_place& place) const {
+    kernels::bias(call_of(block, place.head));
   }
 
   std::vector<S> slopes_;

@@ -20,10 +20,11 @@ namespace POSENC_NAMESPACE {
 namespace detail {
 
 /// \throws argument_error  unless the scores have a batch and times that the positions are of.
-inline void require_scores_match(std::string_view who, const attention_positions& at, index_t batch, index_t queries, index_t keys) {
+inline void require_scores_match(std::string_view who, const attention_positions& at, index_t batch, index_t queries, index_t keys,
+                                 index_t axes = 1) {
   const auto check = [&](const positions& given, const char* whose, index_t time) {
-    if (given.time() != time || given.axes() != 1 || (given.batch() != 0 && given.batch() != batch))
-      require_match(std::string(who) + whose, given, batch, time);  // a name is put together for the error alone
+    if (given.time() != time || given.axes() != axes || (given.batch() != 0 && given.batch() != batch))
+      require_match(std::string(who) + whose, given, batch, time, axes);  // a name is put together for the error alone
   };
   check(at.queries, " queries", queries);
   check(at.keys, " keys", keys);
@@ -91,7 +92,7 @@ const attention_positions& positions_of(const At& at) noexcept {
 ///
 /// Derived offers `heads()`, a public `prepare(at, run)` if it has state to share among layers, and to this class:
 ///   run_scores(in, out, at, pass, run)     biases checked scores; at: positions or that state
-///   run_tile(block, at, head)              the same for a tile of one head, whose positions the kernels::score_block has
+///   run_tile(block, at, place)              the same for a tile of one head, whose positions the kernels::score_block has
 template <class Derived, compute_scalar S>
 class bias_verbs {
  public:
@@ -103,7 +104,7 @@ class bias_verbs {
   void require_fits(const score_view<T>& scores, const At& at) const {
     const std::string_view who = derived().name();
     require(scores.extent(1) == derived().heads(), who, "heads must match the encoder", derived().heads(), scores.extent(1));
-    detail::require_scores_match(who, detail::positions_of(at), scores.extent(0), scores.extent(2), scores.extent(3));
+    detail::require_scores_match(who, detail::positions_of(at), scores.extent(0), scores.extent(2), scores.extent(3), derived().axes());
     require_output(who, scores);
   }
 
@@ -162,8 +163,11 @@ class bias_verbs {
                                                                          .key_first = key_ids.first,
                                                                          .scale = static_cast<S>(pass.scale),
                                                                          .causal = pass.causal},
-                       at, place.head);
+                       at, place);
   }
+
+  /// Of the positions.
+  static constexpr index_t axes() noexcept { return 1; }
 
  protected:
   bias_verbs() = default;

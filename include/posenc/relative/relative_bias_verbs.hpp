@@ -158,7 +158,8 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
   }
 
   template <class T, class At>
-  void run_tile(const kernels::score_block<T>& block, const At& at, index_t head) const {
+  void run_tile(const kernels::score_block<T>& block, const At& at, const tile_place& place) const {
+    const index_t head = place.head;
     if constexpr (std::same_as<At, state>)
       if (!at.values().empty()) return run_table(block, ready(at), head);
     if (!block.query_ids && !block.key_ids && this->derived().distance_decides(detail::positions_of(at))) {
