@@ -69,7 +69,7 @@ inline floor_of_edge floor_of(const logarithmic_edge& edge) {
   const double_double nearest = floor(estimate + double_double{0.5, 0});
   const double above = (estimate - nearest).high;
   const auto value = static_cast<position>(nearest.high);
-  if (above > 0x1p-50 || above < -0x1p-50) return {above > 0 ? value : value - 1, false};
+  if (above > 0x1p-10 || above < -0x1p-10) return {above > 0 ? value : value - 1, false};
   const auto order = compare(value, edge);
   return {order > 0 ? value - 1 : value, order == 0};
 }
@@ -171,14 +171,14 @@ class deberta_buckets {
   /// \throws argument_error  unless bucket_size is even and 4 or more, and bucket_size / 2 + 1 < max_position <= 2^31.
   explicit deberta_buckets(const deberta_buckets_options& options) : options_(options) {
     const index_t size = options.bucket_size, middle = size / 2;
-    const position last = options.max_position - 1;
+    const position max_position = options.max_position;
     require(size >= 4 && size % 2 == 0, name(), "bucket_size must be even and 4 or more", size);
-    require(last > middle && last < position{1} << 31, name(), "max_position must be above half of bucket_size plus 1, and at most 2^31",
-            middle + 1, position{options.max_position});
+    require(max_position > middle + 1 && max_position <= position{1} << 31, name(),
+            "max_position must be above half of bucket_size plus 1, and at most 2^31", middle + 1, max_position);
     thresholds_.resize(static_cast<std::size_t>(middle + 1));
     std::iota(thresholds_.begin(), thresholds_.end(), position{0});
     for (index_t part = 0; part < middle - (options.clamp == deberta_clamp::microsoft ? 1 : 0); ++part)
-      thresholds_.push_back(detail::floor_of({middle, last, part, middle - 1}).value + 1);
+      thresholds_.push_back(detail::floor_of({middle, max_position - 1, part, middle - 1}).value + 1);
   }
 
   static constexpr std::string_view name() noexcept { return "deberta_buckets"; }
