@@ -101,7 +101,10 @@ struct t5_rule {
 
 /// As the paper's code says it, in double, for settings where no distance lies within 1e-12 of an edge but on it.
 inline std::int64_t t5_bucket(const t5_rule& rule, std::int64_t query, std::int64_t key) {
-  const std::int64_t relative = key - query, size = rule.bidirectional ? rule.num_buckets / 2 : rule.num_buckets, exact = size / 2;
+  // A distance between two ids may be 2^63; all beyond max_distance have one bucket.
+  const double distance = std::clamp(static_cast<double>(key) - static_cast<double>(query), -1e12, 1e12);
+  const auto relative = static_cast<std::int64_t>(distance);
+  const std::int64_t size = rule.bidirectional ? rule.num_buckets / 2 : rule.num_buckets, exact = size / 2;
   const std::int64_t offset = rule.bidirectional && relative > 0 ? size : 0;
   const std::int64_t n = rule.bidirectional ? std::abs(relative) : std::max<std::int64_t>(-relative, 0);
   if (n < exact) return offset + n;
