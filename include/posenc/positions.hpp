@@ -214,6 +214,17 @@ class positions {
     return part;
   }
 
+  /// The positions on one of the axes; shares the memory.
+  /// \throws argument_error  unless the axis exists.
+  positions axis(index_t number) const {
+    require(number >= 0 && number < axes_, "positions", "the axis must be one of the positions' axes", axes_, number);
+    positions part = *this;
+    if (ids_) part.ids_ = std::shared_ptr<const position[]>(ids_, ids_.get() + number * axis_stride_);
+    part.axes_ = 1;
+    part.axis_stride_ = 0;
+    return part;
+  }
+
   friend bool operator==(const positions& a, const positions& b) noexcept {
     if (a.axes_ != b.axes_ || a.batch_ != b.batch_ || a.time_ != b.time_) return false;
     if (a.ids_ == b.ids_ && a.explicit_ == b.explicit_ && a.first_ == b.first_ && a.offset_ == b.offset_ &&

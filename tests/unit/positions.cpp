@@ -333,6 +333,33 @@ TEST_CASE("a slice is part of every row", "[positions]") {
   CHECK(all(axes, 1) == rows{{6, 7}, {16, 17}});
 }
 
+TEST_CASE("the positions of one axis share the memory", "[positions]") {
+  const auto boxes = positions::multi_axis(std::array{0, 1, 2, 3, 10, 11, 12, 13, 4, 5, 6, 7, 14, 15, 16, 17}, 2, 2);
+  for (const index_t axis : {0, 1}) {
+    const auto own = boxes.axis(axis);
+    CHECK(all(own) == all(boxes, axis));
+    CHECK(own.axes() == 1);
+    CHECK(own.axis_stride() == 0);
+    CHECK(own.batch() == 2);
+    CHECK(own.row(1).ids == boxes.row(1, axis).ids);
+    CHECK(all(boxes.slice(1, 2).axis(axis)) == all(own.slice(1, 2)));
+    CHECK(own == positions::ids(std::vector<position>(own.row(0).ids, own.row(0).ids + 8), 2));
+  }
+  CHECK(boxes.axis(0) != boxes.axis(1));
+  CHECK(boxes.axis(1).last() == 17);
+  CHECK(boxes.axis(0).last() == 13);
+  CHECK(all(positions::multi_axis(std::array<position, 6>{1, none, 3, 4, none, 6}, 2).axis(1)) == rows{{4, none, 6}});
+  for (const auto& one : {positions::range(3, 5), positions::offsets(std::array{1, 9}, 2), positions::ids(std::array{4, 2})})
+    CHECK(one.axis(0) == one);
+  const auto kept = positions::multi_axis(std::array{1, 2, 3, 4}, 2).axis(1);  // what it was made of is gone
+  CHECK(all(kept) == rows{{3, 4}});
+
+  const std::string text = "[positions] the axis must be one of the positions' axes but got ";
+  CHECK_THROWS_WITH(boxes.axis(2), text + "2 and 2");
+  CHECK_THROWS_WITH(boxes.axis(-1), text + "2 and -1");
+  CHECK_THROWS_WITH(positions::range(3).axis(1), text + "1 and 1");
+}
+
 TEST_CASE("a slice lies within time", "[positions]") {
   const auto at = positions::range(5).slice(1, 4);
   const std::string text = "[positions] a slice must lie within time but got 4 and ";
