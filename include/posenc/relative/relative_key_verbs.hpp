@@ -54,7 +54,7 @@ class relative_key_verbs {
     detail::require_scores_match(who, detail::positions_of(at), scores.extent(0), scores.extent(2), scores.extent(3));
     require_output(who, scores);
     if (scores.empty()) return;
-    require_queries(scores, inputs.queries);
+    detail::require_queries(derived().name(), scores, inputs.queries, derived().channels());
     if (derived().key_bias()) require_keys(scores, inputs.keys);
   }
 
@@ -86,9 +86,9 @@ class relative_key_verbs {
     const score_view<element_t<T>> d = d_scores;
     require_fits(d, inputs, at);
     derived().require_spans(d_parameters);
-    if (d_inputs.queries) require_gradient(d_inputs.queries, inputs.queries);
+    if (d_inputs.queries) detail::require_gradient(derived().name(), d_inputs.queries, inputs.queries);
     const bool asks_keys = d_inputs.keys && derived().key_bias();
-    if (asks_keys) require_gradient(d_inputs.keys, inputs.keys);
+    if (asks_keys) detail::require_gradient(derived().name(), d_inputs.keys, inputs.keys);
     if (d.empty()) return;
     const auto product = product_of(at, inputs, pass);
     const index_t heads = d.extent(1), channels = derived().channels();
@@ -126,15 +126,6 @@ class relative_key_verbs {
   static S* pointer(std::vector<S>& values) { return values.empty() ? nullptr : values.data(); }
 
   template <class T, class Q>
-  void require_queries(const score_view<T>& scores, const head_view<Q>& queries) const {
-    const std::string_view who = derived().name();
-    require(static_cast<bool>(queries), who, "the queries must be given", "none");
-    require(queries.batch() == scores.extent(0) && queries.time() == scores.extent(2) && queries.count() == scores.extent(1), who,
-            "the queries must be [batch, time, head] of the scores", queries.by_time().extents(), scores.extents());
-    require(queries.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), queries.channels());
-    require_rows(who, queries.by_time());
-  }
-  template <class T, class Q>
   void require_keys(const score_view<T>& scores, const head_view<Q>& keys) const {
     const std::string_view who = derived().name();
     require(static_cast<bool>(keys), who, "the keys must be given", "none");
@@ -145,14 +136,6 @@ class relative_key_verbs {
     require(keys.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), keys.channels());
     require_rows(who, keys.by_time());
   }
-  template <class Q>
-  void require_gradient(const head_view<Q>& d, const head_view<const Q>& of) const {
-    const std::string_view who = derived().name();
-    require(d.by_time().extents() == of.by_time().extents(), who, "gradients must have the shapes of what they are of",
-            of.by_time().extents(), d.by_time().extents());
-    require_output(who, d.by_time());
-  }
-
   template <class At, class Q>
   detail::relative_product<S> product_of(const At& at, const attention_inputs<Q>& inputs, const score_pass& pass) const {
     return {.vectors = derived().vectors(at),

@@ -6,6 +6,7 @@
 #include <posenc/bias_verbs.hpp>  // for_each_score_block's kin
 #include <posenc/concepts.hpp>
 #include <posenc/config.hpp>
+#include <posenc/error.hpp>  // require
 #include <posenc/executor.hpp>
 #include <posenc/heads.hpp>
 #include <posenc/kernels/add.hpp>
@@ -17,6 +18,7 @@
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
+#include <string_view>
 #include <vector>
 
 namespace POSENC_NAMESPACE {
@@ -32,6 +34,23 @@ struct relative_vectors {
 };
 
 namespace detail {
+
+/// \throws argument_error  unless queries are given, of the scores, with that many channels.
+template <class T, class Q>
+void require_queries(std::string_view who, const score_view<T>& scores, const head_view<Q>& queries, index_t channels) {
+  require(static_cast<bool>(queries), who, "the queries must be given", "none");
+  require(queries.batch() == scores.extent(0) && queries.time() == scores.extent(2) && queries.count() == scores.extent(1), who,
+          "the queries must be [batch, time, head] of the scores", queries.by_time().extents(), scores.extents());
+  require(queries.channels() == channels, who, "channels must match the encoder", channels, queries.channels());
+  require_rows(who, queries.by_time());
+}
+/// \throws argument_error  unless d can take the gradient of `of`.
+template <class Q>
+void require_gradient(std::string_view who, const head_view<Q>& d, const head_view<const Q>& of) {
+  require(d.by_time().extents() == of.by_time().extents(), who, "gradients must have the shapes of what they are of",
+          of.by_time().extents(), d.by_time().extents());
+  require_output(who, d.by_time());
+}
 
 /// Which products, and what for.
 template <class S>
