@@ -32,7 +32,8 @@ struct grid {
   index_t prefix = 0;             ///< class token, registers
   index_t suffix = 0;             ///< Llama 4's vision tower has its class token last
   std::vector<index_t> start{};   ///< the number of the first cell along each extent; none: 0. A tile of a larger grid starts elsewhere
-  std::vector<index_t> block{};   ///< along each extent, which it divides; none: 1. Qwen2-VL's vision tower walks blocks of {2, 2}
+  std::vector<index_t> step{};  ///< from a cell to the next along each extent; none: 1. LeViT's queries, MViTv2's pooled keys are 2 apart
+  std::vector<index_t> block{};  ///< along each extent, which it divides; none: 1. Qwen2-VL's vision tower walks blocks of {2, 2}
   std::optional<index_t> time{};  ///< where it is known, what all tokens must add up to
 };
 
@@ -52,6 +53,14 @@ inline void require_grid(std::string_view who, const grid& cells) {
   for (std::size_t n = 0; n < cells.start.size(); ++n)
     require(cells.start[n] >= -positions::limit && cells.start[n] <= positions::limit - cells.extents[n], who,
             "cells must be numbered within [-2^62, 2^62]", cells.start[n], cells.extents[n]);
+  require(cells.step.empty() || cells.step.size() == cells.extents.size(), who, "there must be one step per extent", axes,
+          cells.step.size());
+  for (std::size_t n = 0; n < cells.step.size(); ++n) {
+    const index_t start = cells.start.empty() ? 0 : cells.start[n];
+    require(cells.step[n] >= 1, who, "steps must be positive", cells.step[n]);
+    require(cells.extents[n] == 0 || cells.step[n] <= (positions::limit - start) / cells.extents[n], who,
+            "cells must be numbered within [-2^62, 2^62]", start, cells.step[n], cells.extents[n]);
+  }
   require(cells.block.empty() || cells.block.size() == cells.extents.size(), who, "there must be one block size per extent", axes,
           cells.block.size());
   for (std::size_t n = 0; n < cells.block.size(); ++n)
@@ -85,12 +94,13 @@ std::vector<T> values_of(std::string_view who, const grid& cells, T none, auto&&
   index_t blocks_run = count / inner, run = inner;  // how many blocks, and tokens of one, in a row stand at the same place on the axis
   for (std::size_t n = 0; n < axes; ++n) {
     const index_t block = block_of(n), blocks = cells.extents[n] / block, start = cells.start.empty() ? 0 : cells.start[n];
+    const index_t step = cells.step.empty() ? 1 : cells.step[n];
     const std::size_t axis = cells.order == grid_order::slowest_first ? n : axes - 1 - n;
     T* const first = values.data() + static_cast<index_t>(axis) * time + cells.prefix;
     blocks_run /= blocks;
     run /= block;
     for (index_t token = 0; token < count; ++token)
-      first[token] = value(n, start + token / inner / blocks_run % blocks * block + token % inner / run % block);
+      first[token] = value(n, start + step * (token / inner / blocks_run % blocks * block + token % inner / run % block));
   }
   return values;
 }

@@ -105,6 +105,12 @@ TEST_CASE("Qwen2-VL's vision tower walks a picture in blocks", "[grid]") {
           grid_positions({.extents = {4, 4}, .order = slowest}));
 }
 
+TEST_CASE("cells may be some steps apart", "[grid]") {
+  const auto at = grid_positions({.extents = {2, 3}, .order = slowest, .start = {0, 1}, .step = {4, 2}});
+  CHECK(axis_of(at, 0) == ids{0, 0, 0, 4, 4, 4});
+  CHECK(axis_of(at, 1) == ids{1, 3, 5, 1, 3, 5});
+}
+
 TEST_CASE("a grid may be empty", "[grid]") {
   constexpr index_t huge = index_t{1} << 40;
   const auto at = grid_positions({.extents = {huge, huge, 0}, .order = slowest, .prefix = 1, .suffix = 1});
@@ -125,6 +131,10 @@ TEST_CASE("a grid says what does not fit", "[grid]") {
   CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .prefix = 1, .time = 6}), time + "6 and 7");
   CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .prefix = 9, .time = 8}), time + "8 and 15");
 
+  const std::string step = "[grid] there must be one step per extent but got ";
+  CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .step = {1}}), step + "2 and 1");
+  CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .step = {1, 0}}), "[grid] steps must be positive but got 0");
+
   CHECK_THROWS_WITH(grid_positions({.extents = {2, 3}, .order = slowest, .block = {1}}),
                     "[grid] there must be one block size per extent but got 2 and 1");
   const std::string block = "[grid] blocks must divide the extents but got ";
@@ -136,6 +146,8 @@ TEST_CASE("a grid says what does not fit", "[grid]") {
   CHECK(grid_positions({.extents = {2}, .order = slowest, .start = {limit - 2}}).last() == limit - 1);
   CHECK_THROWS_WITH(grid_positions({.extents = {2}, .order = slowest, .start = {limit - 1}}), range + "4611686018427387903 and 2");
   CHECK_THROWS_WITH(grid_positions({.extents = {2}, .order = slowest, .start = {-limit - 1}}), range + "-4611686018427387905 and 2");
+  CHECK(grid_positions({.extents = {2}, .order = slowest, .step = {limit / 2}}).last() == limit / 2);
+  CHECK_THROWS_WITH(grid_positions({.extents = {2}, .order = slowest, .step = {limit / 2 + 1}}), range + "0 and 2305843009213693953 and 2");
   const std::string size = "[grid] the size in bytes must fit in 63 bits but got ";
   CHECK_THROWS_WITH(grid_positions({.extents = {limit, 2}, .order = slowest}), size + "[4611686018427387904, 2]");
   CHECK_THROWS_WITH(grid_positions({.extents = {limit}, .order = slowest}), size + "0 and 4611686018427387904 and 0");
