@@ -48,8 +48,8 @@ class bias_table {
 namespace detail {
 
 /// The least and largest position of a batch row; low > high where no token has one.
-inline distance_range positions_within(const positions& at, index_t b) {
-  const position_row row = at.row(b);
+inline distance_range positions_within(const positions& at, index_t b, index_t axis = 0) {
+  const position_row row = at.row(b, axis);
   if (!row.ids) return {row.first, row.first + at.time() - 1};
   distance_range all{positions::limit, -positions::limit};
   for (index_t t = 0; t < at.time(); ++t)
