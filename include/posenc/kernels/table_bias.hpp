@@ -17,7 +17,7 @@ struct key_run {
 /// Which of the values of a head and query is a key's: the one of its distance, or the one of its number.
 enum class value_of { distance, key };
 
-/// score = score * scale + (value + key value), in that order and rounded each time.
+/// score = score * scale + (value + key value), or + (value + run value), in that order and rounded each time.
 ///
 /// With value_of::distance, value n is that of the distance (key's position minus query's) `low + n`; beyond the first and last one it is
 /// the nearest, where `clip`, or else nothing is added. With value_of::key, value n is that of the block's key n.
@@ -35,18 +35,21 @@ struct table_bias_call : score_block<T> {
   bool clip;
   const compute<T>* key_values = nullptr;  ///< one per key, added to the value first; null: none
   index_t key_value_head = 0;          ///< stride
+  const compute<T>* run_values = nullptr;  ///< instead of key values: one per run, added to the value first; null: none
+  index_t run_value_head = 0, run_value_query = 0;  ///< strides
 };
 
 /// The gradient of the values: adds to each of them the d_scores of the unmasked pairs that it was added to, in the type A (compute<T> or
-/// double). A value that clipped distances share gets the sum of a run, which is taken in 16 parts and added in pairs 8, 4, 2 and 1 apart;
+/// double). A value that clipped distances share, and a run value, gets the sum of a run, which is taken in 16 parts and added in pairs 8, 4, 2 and 1 apart;
 /// otherwise the order is that of queries, then keys. Then d_scores becomes what went into the forward pass: times scale, and zero where
 /// masked.
-/// Preconditions: those of the forward pass; `values`, `key_values` are not read.
+/// Preconditions: those of the forward pass; `values`, `key_values` and `run_values` are not read.
 template <class T, class A = double>
 struct table_bias_gradient_call {
   table_bias_call<T> forward;     ///< with d_scores for scores
   A* d_values;                    ///< with the strides of `values`
   A* d_key_values = nullptr;      ///< null: not asked for
+  A* d_run_values = nullptr;      ///< with the strides of `run_values`, each query its own; null: not asked for
 };
 
 }  // namespace POSENC_NAMESPACE::kernels
