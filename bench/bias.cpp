@@ -226,7 +226,8 @@ void add_distances_backward(suite& all, const size_class& size) {
   const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
   const row& one = all.add_row({.path = "distance_bias_backward_f32", .size = size.name, .shape = shape_text({1, heads, time, time}),
                                 .bytes = size.bytes, .moved = size.bytes, .items = static_cast<double>(count),
-                                .goals = {{0.35, measure::limit, "512KB"}, {0.45, measure::limit, "8MB"}, {0.55, measure::limit, "134MB"}}});
+                                .goals = {{0.35, measure::limit, "512KB"}, {0.45, measure::limit, "8MB"},
+                                          {0.55, measure::limit, "134MB"}}});
 
   const auto range = posenc::positions::range(time);
   const posenc::attention_positions at{range, range};
