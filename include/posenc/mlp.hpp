@@ -29,7 +29,7 @@ enum class mlp_activation {
 
 struct mlp_options {
   required<index_t> in, out;
-  std::vector<index_t> hidden;           ///< channels of each hidden layer; empty: one linear layer
+  std::vector<index_t> hidden{};          ///< channels of each hidden layer; empty: one linear layer
   required<mlp_activation> activation;   ///< of the hidden layers
   bool layer_norm = false;  ///< between linear layer and activation, with epsilon 1e-5 as torch's: CrossFormer, x-transformers
   bool output_bias = true;  ///< false: Swin v2
