@@ -104,8 +104,8 @@ class mlp {
     for (const layer& one : layers_) {
       const auto in = static_cast<double>((one.in + 15) / 16 * 16), out = static_cast<double>(one.out);
       const bool last = &one == &layers_.back();
-      sum += in * out / 20 + (last ? 0 : out * (options_.activation == mlp_activation::silu ? 6 : 0.5)) +
-             2 * static_cast<double>(one.norm_weight.size());
+      sum += in * out / (sizeof(S) == 4 ? 28 : 14) + (last ? 0 : out * (options_.activation == mlp_activation::silu ? 5.5 : 0.5)) +
+             static_cast<double>(one.norm_weight.size());
     }
     return sum;
   }
