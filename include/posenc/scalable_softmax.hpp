@@ -40,7 +40,7 @@ class scalable_softmax : public query_scale_verbs<scalable_softmax<S>, S> {
   explicit scalable_softmax(const scalable_softmax_options& options) : keys_(options.keys) {
     const index_t heads = options.heads;
     require(heads > 0, name(), "heads must be positive", heads);
-    require(std::isfinite(options.scale), name(), "scales must be finite", options.scale);
+    require(std::isfinite(static_cast<S>(options.scale)), name(), "scales must be finite", options.scale);
     detail::require_window(name(), keys_);
     scales_.assign(static_cast<std::size_t>(checked_product(name(), std::array{heads}, sizeof(S))), static_cast<S>(options.scale));
   }
