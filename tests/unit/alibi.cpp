@@ -51,6 +51,15 @@ std::vector<double> expected(const tensor4<S>& scores, const alibi<S>& encoder, 
   return all;
 }
 
+/// A loss that is linear in what leaves: masked scores count nothing.
+double linear_loss(const alibi<double>& encoder, tensor4<double> scores, const tensor4<double>& weights, const attention_positions& at,
+                   const score_pass& pass) {
+  encoder.bias(scores, at, pass);
+  for (index_t n = 0; n < scores.size(); ++n)
+    if (std::isinf(scores.data()[n])) scores.data()[n] = 0;
+  return reference::dot(weights, scores);
+}
+
 // Three roundings of numbers below 128.
 template <class S>
 constexpr double tolerance = 3 * 128 * std::numeric_limits<S>::epsilon() / 2;
@@ -307,14 +316,7 @@ TEST_CASE("alibi: bias_backward is the derivative of bias", "[alibi]") {
         const auto slopes = encoder.parameters().at(0).values;
         auto scores = random_tensor<tensor4<double>>(8, 2, 3, at.queries.time(), at.keys.time());
         const auto weights = random_tensor<tensor4<double>>(9, 2, 3, at.queries.time(), at.keys.time());
-        // A loss that is linear in what leaves: masked scores count nothing.
-        const auto loss = [&] {
-          auto out = scores;
-          encoder.bias(out, at, pass);
-          for (index_t n = 0; n < out.size(); ++n)
-            if (std::isinf(out.data()[n])) out.data()[n] = 0;
-          return reference::dot(weights, out);
-        };
+        const auto loss = [&] { return linear_loss(encoder, scores, weights, at, pass); };
         auto d_scores = weights;
         gradient_buffer<double> gradients(encoder.parameters());
         gradients.spans()[0][1] = 100;  // it is added to
@@ -386,13 +388,7 @@ TEST_CASE("alibi: both slopes of the asymmetric form have a gradient", "[alibi]"
       CHECK((all[0].shape == std::vector<index_t>{3} && all[1].shape == all[0].shape));
       const auto scores = random_tensor<tensor4<double>>(8, 2, 3, at.queries.time(), at.keys.time());
       const auto weights = random_tensor<tensor4<double>>(9, 2, 3, at.queries.time(), at.keys.time());
-      const auto loss = [&] {
-        auto out = scores;
-        encoder.bias(out, at, pass);
-        for (index_t n = 0; n < out.size(); ++n)
-          if (std::isinf(out.data()[n])) out.data()[n] = 0;
-        return reference::dot(weights, out);
-      };
+      const auto loss = [&] { return linear_loss(encoder, scores, weights, at, pass); };
       auto d_scores = weights;
       gradient_buffer<double> gradients(all);
       encoder.bias_backward(d_scores, at, gradients.spans(), pass);
