@@ -107,6 +107,25 @@ TEST_CASE("scalable_softmax: rotate_backward is the derivative of rotate", "[sca
   CHECK(reference::bit_difference(d_keys, weights) == "");
 }
 
+TEMPLATE_TEST_CASE("scalable_softmax: the gradient of 16-bit tensors is that of their numbers", "[scalable_softmax]", Eigen::half,
+                   Eigen::bfloat16) {
+  const scalable_softmax<float> encoder(std::array{0.5f, -2.0f}, causal);
+  const auto state = prepare(encoder, packed);
+  tensor4<TestType> rotated = random_tensor<tensor4<double>>(10, 1, 7, 2, 9).template cast<TestType>();
+  tensor4<TestType> d = random_tensor<tensor4<double>>(11, 1, 7, 2, 9).template cast<TestType>(), passed = d;
+  std::array<float, 2> got{};
+  std::array<double, 2> sums{};
+  for (index_t t = 0; t < 7; ++t)
+    for (index_t h = 0; h < 2; ++h)
+      for (index_t c = 0; c < 9; ++c)
+        sums[static_cast<std::size_t>(h)] += static_cast<double>(rotated(0, t, h, c)) * static_cast<double>(d(0, t, h, c));
+  const std::array<std::span<float>, 1> spans{got};
+  encoder.rotate_backward(by_time(d), by_time(rotated), operand::query, state, spans);
+  CHECK(reference::difference(got, std::array{sums[0] / 0.5, sums[1] / -2}, 1e-6) == "");
+  encoder.rotate(by_time(passed), operand::query, state);
+  CHECK(reference::bit_difference(d, passed) == "");
+}
+
 TEST_CASE("scalable_softmax finds its gradient behind a rotation too, on any number of threads", "[scalable_softmax]") {
   const scalable_softmax<double> encoder({.heads = 8, .keys = causal, .scale = 0.75});
   const rope<double> turning({.pairing = pairing::halves, .dim = 64}, {});
