@@ -17,6 +17,7 @@
 #include <limits>
 #include <new>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -61,6 +62,7 @@ struct toy : relative_bias_verbs<toy<S>, S> {
   distance_range ends() const { return range; }
   bool distance_decides(const attention_positions&) const { return decides && !query_counts; }
   double basis_of(position query, position key) const {
+    if (query == none || key == none) throw std::logic_error("the biases of a token without a position must not be asked for");
     return basis(query, std::clamp(detail::distance_of(key, query), range.low, range.high), query_counts);
   }
   void biases(index_t head, index_t count_of_heads, position query, const position* keys, index_t count, S* out, index_t stride) const {
