@@ -11,9 +11,11 @@
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
+#include <posenc/kernels/table_bias.hpp>
 
 #include "random.hpp"
 #include "reference/stored.hpp"
+#include "reference/table_bias.hpp"
 
 #include <array>
 #include <cstddef>
@@ -406,6 +408,78 @@ std::vector<double> of_angle_gradient(auto&& run) {
                                                         .sum_head = by_head ? axes * pairs : 0});
             append(all, sums);
           }
+  return all;
+}
+
+/// test(call, scores): values of distances and of keys, clipped or not, in one run and in several, from ranges and ids, with and without a
+/// mask, a scale and values of the keys.
+template <class T>
+void for_each_table_bias(auto&& test) {
+  using S = compute<T>;
+  using posenc::kernels::absent;
+  constexpr index_t heads = 2;
+  for (const index_t run : {3, 20, 100})
+    for (index_t keys = 1; keys <= 81; keys += 5)
+      for (const index_t queries : {3, 37})
+        for (const bool causal : {false, true})
+          for (int way = 0; way < 4; ++way) {  // own values of each query, by key, all distances in the table or not
+            const bool own = way == 1, by_key = way == 2, clip = way != 3;
+            const index_t count = by_key ? keys : way == 0 ? 200 : 15;
+            std::vector<std::int64_t> query_ids, key_ids;
+            for (index_t i = 0; i < queries; ++i) query_ids.push_back(own && i == 1 ? absent : 20 + i);
+            for (index_t j = 0; j < keys; ++j) key_ids.push_back(j / run % 4 == 2 ? absent : j / run * 17 % 40 + j % run);
+            const auto runs = reference::runs_of(key_ids);
+            auto scores = random_stored<T>(24, heads * queries * keys);
+            const auto values = random_vector<S>(25, heads * queries * count), key_values = random_vector<S>(26, heads * keys);
+            test(posenc::kernels::table_bias_call<T>{{.scores = scores.data(),
+                                                      .heads = heads,
+                                                      .queries = queries,
+                                                      .keys = keys,
+                                                      .head = queries * keys,
+                                                      .query = keys,
+                                                      .query_ids = own ? query_ids.data() : nullptr,
+                                                      .query_first = 20,
+                                                      .key_ids = key_ids.data(),
+                                                      .key_first = 0,
+                                                      .scale = S(causal ? 1 : 0.75),
+                                                      .causal = causal},
+                                                     runs.data(),
+                                                     static_cast<index_t>(runs.size()),
+                                                     values.data(),
+                                                     queries * count,
+                                                     own ? count : 0,
+                                                     by_key ? posenc::kernels::value_of::key : posenc::kernels::value_of::distance,
+                                                     way == 0 ? -90 : -7,
+                                                     count,
+                                                     clip,
+                                                     keys % 2 ? nullptr : key_values.data(),
+                                                     keys},
+                 scores);
+          }
+}
+
+template <class T>
+std::vector<T> of_table_bias(auto&& run) {
+  std::vector<T> all;
+  for_each_table_bias<T>([&](const auto& call, const std::vector<T>& scores) {
+    run(call);
+    append(all, scores);
+  });
+  return all;
+}
+
+/// The gradients of the values, of those of the keys, and of the scores.
+template <class T>
+std::vector<double> of_table_bias_gradient(auto&& run) {
+  std::vector<double> all;
+  for_each_table_bias<T>([&](const auto& call, const std::vector<T>& scores) {
+    std::vector<double> d_values(static_cast<std::size_t>(call.heads * call.queries * call.count)),
+        d_keys(static_cast<std::size_t>(call.heads * call.keys));
+    run(posenc::kernels::table_bias_gradient_call<T>{call, d_values.data(), call.key_values ? d_keys.data() : nullptr});
+    append(all, d_values);
+    append(all, d_keys);
+    for (const T d : scores) all.push_back(static_cast<double>(reference::loaded(d)));
+  });
   return all;
 }
 

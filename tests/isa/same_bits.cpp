@@ -11,6 +11,7 @@
 #include "reference/difference.hpp"
 #include "reference/linear.hpp"
 #include "reference/rotate.hpp"
+#include "reference/table_bias.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -50,6 +51,8 @@ constexpr auto add_gradient = [](const auto& call) { posenc::kernels::add_gradie
 constexpr auto rotate = [](const auto& call) { posenc::kernels::rotate(call); };
 constexpr auto bias = [](const auto& call) { posenc::kernels::bias(call); };
 constexpr auto bias_backward = [](const auto& call) { posenc::kernels::bias_backward(call); };
+constexpr auto table_bias = [](const auto& call) { posenc::kernels::table_bias(call); };
+constexpr auto table_bias_gradient = [](const auto& call) { posenc::kernels::table_bias_gradient(call); };
 constexpr auto phase = [](const auto& call) { posenc::kernels::phase(call); };
 constexpr auto angle_gradient = [](const auto& call) { posenc::kernels::angle_gradient(call); };
 constexpr auto linear = [](const auto& call) { posenc::kernels::linear(call); };
@@ -61,6 +64,8 @@ constexpr auto reference_add_gradient = [](const auto& call) { reference::add_gr
 constexpr auto reference_rotate = [](const auto& call) { reference::rotate_rounded(call); };
 constexpr auto reference_bias = [](const auto& call) { reference::bias(call); };
 constexpr auto reference_bias_backward = [](const auto& call) { reference::bias_backward(call); };
+constexpr auto reference_table_bias = [](const auto& call) { reference::table_bias(call); };
+constexpr auto reference_table_bias_gradient = [](const auto& call) { reference::table_bias_gradient(call); };
 constexpr auto reference_linear = [](const auto& call) { reference::linear(call); };
 constexpr auto reference_linear_input_gradient = [](const auto& call) { reference::linear_input_gradient(call); };
 constexpr auto reference_linear_weight_gradient = [](const auto& call) { reference::linear_weight_gradient(call); };
@@ -120,6 +125,18 @@ TEMPLATE_TEST_CASE("bias_backward has the promised bits", "[isa]", float, double
   check_digest<double>(promised<TestType>::bias_backward, [] { return outputs::of_bias_backward<TestType>(true, bias_backward); });
   CHECK(outputs::digest(outputs::of_bias_backward<TestType>(true, reference_bias_backward)) == promised<TestType>::bias_backward);
   check_same<double>([] { return outputs::of_bias_backward<TestType>(false, bias_backward); });  // where the order of the sum matters
+}
+
+TEMPLATE_TEST_CASE("table_bias has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::table_bias, [] { return outputs::of_table_bias<TestType>(table_bias); });
+  CHECK(outputs::digest(outputs::of_table_bias<TestType>(reference_table_bias)) == promised<TestType>::table_bias);
+}
+
+TEMPLATE_TEST_CASE("table_bias_gradient has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<double>(promised<TestType>::table_bias_gradient,
+                       [] { return outputs::of_table_bias_gradient<TestType>(table_bias_gradient); });
+  CHECK(outputs::digest(outputs::of_table_bias_gradient<TestType>(reference_table_bias_gradient)) ==
+        promised<TestType>::table_bias_gradient);
 }
 
 TEMPLATE_TEST_CASE("phase has the promised bits", "[isa]", float, double, bfloat16, float16) {

@@ -40,6 +40,11 @@ void check_kernels(const std::string& scalar) {
   check(of + "bias", outputs::digest(outputs::of_bias<T>([](const auto& call) { kernels::bias(call); })), promised::bias);
   check(of + "bias_backward", outputs::digest(outputs::of_bias_backward<T>(true, [](const auto& call) { kernels::bias_backward(call); })),
         promised::bias_backward);
+  check(of + "table_bias", outputs::digest(outputs::of_table_bias<T>([](const auto& call) { kernels::table_bias(call); })),
+        promised::table_bias);
+  check(of + "table_bias_gradient",
+        outputs::digest(outputs::of_table_bias_gradient<T>([](const auto& call) { kernels::table_bias_gradient(call); })),
+        promised::table_bias_gradient);
   check(of + "phase", outputs::digest(outputs::of_phase<T>([](const auto& call) { kernels::phase(call); })), promised::phase);
   check(of + "phase_places", outputs::digest(outputs::of_phase_places<T>([](const auto& call) { kernels::phase(call); })),
         promised::phase_places);

@@ -36,6 +36,12 @@ inline std::int64_t distance(posenc::kernels::distance form, const pair_of_posit
   return form == posenc::kernels::distance::symmetric ? at.query - at.key : 0;
 }
 
+/// The one of a head's numbers, of keys not after the query or after it, that this pair has.
+template <class S>
+S& side(const pair_of_positions& at, std::ptrdiff_t head, S* before, S* after) {
+  return (after && at.key > at.query ? after : before)[head];
+}
+
 template <class T>
 void bias(const posenc::kernels::bias_call<T>& call) {
   using S = compute<T>;
@@ -48,7 +54,7 @@ void bias(const posenc::kernels::bias_call<T>& call) {
         if (at) {
           S value = static_cast<S>(distance(call.distance, *at, call.reference));
           if (call.distance == posenc::kernels::distance::symmetric) value = -std::abs(value);  // -|0| is the negative zero
-          score = plus(score, times(call.slopes[h], value));
+          score = plus(score, times(side(*at, h, call.slopes, call.slopes_after), value));
         }
         if (at && call.causal && at->key > at->query) score = -std::numeric_limits<S>::infinity();
         to = stored<T>(score);
@@ -60,7 +66,7 @@ template <class T>
 double bias_backward(const posenc::kernels::bias_backward_call<T>& call) {
   double largest = 0;
   for (std::ptrdiff_t h = 0; h < call.forward.heads; ++h) {
-    double sum = 0, magnitude = 0;
+    double magnitude = 0;
     for (std::ptrdiff_t i = 0; i < call.forward.queries; ++i)
       for (std::ptrdiff_t j = 0; j < call.forward.keys; ++j) {
         T& d_score = call.forward.scores[h * call.forward.head + i * call.forward.query + j];
@@ -69,11 +75,10 @@ double bias_backward(const posenc::kernels::bias_backward_call<T>& call) {
         if (at && !masked) {
           const double product =
               static_cast<double>(loaded(d_score)) * static_cast<double>(distance(call.forward.distance, *at, call.forward.reference));
-          sum += product, magnitude += std::abs(product);
+          side(*at, h, call.d_slopes, call.d_slopes_after) += product, magnitude += std::abs(product);
         }
         d_score = stored<T>(masked ? compute<T>(0) : times(loaded(d_score), call.forward.scale));
       }
-    call.d_slopes[h] += sum;
     largest = std::max(largest, magnitude);
   }
   return largest;

@@ -51,6 +51,15 @@ std::vector<double> expected(const tensor4<S>& scores, const alibi<S>& encoder, 
   return all;
 }
 
+/// A loss that is linear in what leaves: masked scores count nothing.
+double linear_loss(const alibi<double>& encoder, tensor4<double> scores, const tensor4<double>& weights, const attention_positions& at,
+                   const score_pass& pass) {
+  encoder.bias(scores, at, pass);
+  for (index_t n = 0; n < scores.size(); ++n)
+    if (std::isinf(scores.data()[n])) scores.data()[n] = 0;
+  return reference::dot(weights, scores);
+}
+
 // Three roundings of numbers below 128.
 template <class S>
 constexpr double tolerance = 3 * 128 * std::numeric_limits<S>::epsilon() / 2;
@@ -307,14 +316,7 @@ TEST_CASE("alibi: bias_backward is the derivative of bias", "[alibi]") {
         const auto slopes = encoder.parameters().at(0).values;
         auto scores = random_tensor<tensor4<double>>(8, 2, 3, at.queries.time(), at.keys.time());
         const auto weights = random_tensor<tensor4<double>>(9, 2, 3, at.queries.time(), at.keys.time());
-        // A loss that is linear in what leaves: masked scores count nothing.
-        const auto loss = [&] {
-          auto out = scores;
-          encoder.bias(out, at, pass);
-          for (index_t n = 0; n < out.size(); ++n)
-            if (std::isinf(out.data()[n])) out.data()[n] = 0;
-          return reference::dot(weights, out);
-        };
+        const auto loss = [&] { return linear_loss(encoder, scores, weights, at, pass); };
         auto d_scores = weights;
         gradient_buffer<double> gradients(encoder.parameters());
         gradients.spans()[0][1] = 100;  // it is added to
@@ -326,6 +328,111 @@ TEST_CASE("alibi: bias_backward is the derivative of bias", "[alibi]") {
         CHECK(reference::difference(d_scores, reference::derivatives({scores.data(), static_cast<std::size_t>(scores.size())}, loss, 0.5),
                                     1e-10) == "");
       }
+}
+
+TEMPLATE_TEST_CASE("alibi: asymmetric slopes differ before and after the query", "[alibi]", float, double) {
+  const std::array<TestType, 3> before{TestType(0.75), TestType(0), TestType(-0.5)}, after{TestType(0.3), TestType(0.25), TestType(0)};
+  const alibi<TestType> encoder(before, after);
+  CHECK(encoder.form() == alibi_form::asymmetric);
+  CHECK(std::ranges::equal(encoder.slopes(), before));
+  CHECK(std::ranges::equal(encoder.slopes_after(), after));
+  CHECK(encoder.value(0, 7, 3) == TestType(-4) * before[0]);
+  CHECK(encoder.value(0, 3, 7) == TestType(-4) * after[0]);
+  for (const auto& at : cases)
+    for (const auto& pass : {score_pass{}, score_pass{.scale = -2, .causal = true}}) {
+      const auto given = random_tensor<tensor4<TestType>>(14, 2, 3, at.queries.time(), at.keys.time());
+      auto scores = given, tiled = given;
+      std::vector<double> wanted;
+      for (index_t b = 0; b < 2; ++b)
+        for (index_t h = 0; h < 3; ++h)
+          for (index_t i = 0; i < at.queries.time(); ++i)
+            for (index_t j = 0; j < at.keys.time(); ++j) {
+              const auto query = at.queries(b, i), key = at.keys(b, j);
+              const auto slope = (key > query ? after : before)[static_cast<std::size_t>(h)];
+              wanted.push_back(reference::biased(rule_of(alibi_form::symmetric, 0, pass), static_cast<double>(given(b, h, i, j)),
+                                                 static_cast<double>(slope), maybe(query), maybe(key)));
+            }
+      encoder.bias(scores, at, pass);
+      CHECK(reference::difference(scores, wanted, tolerance<TestType>) == "");
+      for (index_t b = 0; b < 2; ++b)
+        for (index_t h = 0; h < 3; ++h) {
+          const tensor_view<TestType, 2> tile(&tiled(b, h, 0, 0), {at.queries.time(), at.keys.time()});
+          encoder.bias_tile(tile, {.batch = b, .head = h, .query = 0, .key = 0}, at, pass);
+        }
+      CHECK(reference::bit_difference(tiled, scores) == "");
+    }
+}
+
+TEST_CASE("alibi: asymmetric slopes that are the same are symmetric", "[alibi]") {
+  const alibi<float> same({.heads = 3, .form = alibi_form::asymmetric}), symmetric({.heads = 3, .form = alibi_form::symmetric});
+  CHECK(std::ranges::equal(same.slopes_after(), symmetric.slopes()));
+  CHECK(symmetric.slopes_after().empty());
+  CHECK(same == alibi<float>(symmetric.slopes(), alibi_form::asymmetric));
+  CHECK(same == alibi<float>(symmetric.slopes(), symmetric.slopes()));
+  CHECK(same != symmetric);
+  for (const auto& at : cases) {
+    auto scores = random_tensor<tensor4<float>>(15, 2, 3, at.queries.time(), at.keys.time()), expected = scores;
+    same.bias(scores, at);
+    symmetric.bias(expected, at);
+    CHECK(reference::bit_difference(scores, expected) == "");
+  }
+}
+
+TEST_CASE("alibi: both slopes of the asymmetric form have a gradient", "[alibi]") {
+  for (const auto& at : cases)
+    for (const auto& pass : {score_pass{}, score_pass{.scale = 0.25}, score_pass{.scale = -2, .causal = true}}) {
+      alibi<double> encoder(std::array{0.5, -0.25, 0.0}, std::array{0.125, 0.0, 1.0});
+      const auto all = encoder.parameters();
+      REQUIRE(all.size() == 2);
+      CHECK((all[0].name == "slopes" && all[1].name == "slopes_after"));
+      CHECK((all[0].shape == std::vector<index_t>{3} && all[1].shape == all[0].shape));
+      const auto scores = random_tensor<tensor4<double>>(8, 2, 3, at.queries.time(), at.keys.time());
+      const auto weights = random_tensor<tensor4<double>>(9, 2, 3, at.queries.time(), at.keys.time());
+      const auto loss = [&] { return linear_loss(encoder, scores, weights, at, pass); };
+      auto d_scores = weights;
+      gradient_buffer<double> gradients(all);
+      encoder.bias_backward(d_scores, at, gradients.spans(), pass);
+      for (const std::size_t n : {0u, 1u})
+        CHECK(reference::difference(gradients.spans()[n], reference::derivatives(all[n].values, loss, 0.5), 1e-10) == "");
+    }
+}
+
+TEST_CASE("alibi: the first heads alone are biased, with the slopes of a model of that many", "[alibi]") {
+  // x-transformers: AlibiPositionalBias(heads = 4, total_heads = 6).
+  const alibi<double> six({.heads = 6, .form = alibi_form::symmetric, .biased_heads = 4}),
+      four({.heads = 4, .form = alibi_form::symmetric});
+  CHECK(std::vector<double>(six.slopes().begin(), six.slopes().end()) == std::vector<double>{1 / 4.0, 1 / 16.0, 1 / 64.0, 1 / 256.0, 0, 0});
+  const attention_positions at{.queries = positions::range(3, 4), .keys = positions::range(7)};
+  const auto before = random_tensor<tensor4<double>>(16, 1, 6, 3, 7);
+  auto scores = before, expected = before;
+  six.bias(scores, at);
+  four.bias(tensor_view<double, 4>(expected.data(), {1, 4, 3, 7}), at);
+  CHECK(reference::bit_difference(scores, expected) == "");
+
+  // A slice of the heads; a mask where there is no bias; no gradient, so that zeros stay zeros in training.
+  const alibi<double> slice({.heads = 6, .form = alibi_form::symmetric, .first_head = 3, .local_heads = 2, .biased_heads = 4});
+  CHECK(std::vector<double>(slice.slopes().begin(), slice.slopes().end()) == std::vector<double>{1 / 256.0, 0});
+  CHECK(alibi<double>({.heads = 6, .form = alibi_form::causal, .first_head = 4, .biased_heads = 2}).slopes()[0] == 0);
+  auto masked = random_tensor<tensor4<double>>(17, 1, 2, 3, 7), d_scores = masked;
+  slice.bias(masked, at, {.causal = true});
+  CHECK(masked(0, 1, 0, 5) == -std::numeric_limits<double>::infinity());
+  gradient_buffer<double> gradients(alibi<double>(slice).parameters());
+  slice.bias_backward(d_scores, at, gradients.spans());
+  CHECK(gradients.spans()[0][0] != 0);
+  CHECK(gradients.spans()[0][1] == 0);
+  CHECK(six != alibi<double>(six.slopes(), alibi_form::symmetric));  // whose last two heads are trained
+}
+
+TEST_CASE("alibi: Falcon's bias is scaled with the scores", "[alibi]") {
+  const attention_positions at{.queries = positions::range(2, 4), .keys = positions::range(6)};
+  const auto before = random_tensor<tensor4<double>>(18, 1, 3, 2, 6);
+  auto scores = before, expected = before;
+  alibi<double>(falcon_alibi(3, 16)).bias(scores, at, {.scale = 0.25});
+  alibi<double>({.heads = 3, .form = alibi_form::key_only}).bias(expected, at);  // (q.k + bias) / sqrt(16)
+  for (index_t n = 0; n < expected.size(); ++n) expected.data()[n] *= 0.25;
+  CHECK(reference::bit_difference(scores, expected) == "");
+  CHECK(alibi<double>(falcon_alibi(8, 2)).slopes()[0] == 1 / std::sqrt(2.0) / 2);
+  CHECK(alibi<float>({.heads = 1, .form = alibi_form::causal, .bias_scale = 0.75}).value(0, 1, 0) == -0.75f / 256);
 }
 
 TEST_CASE("alibi in float: bias_backward sums in double", "[alibi]") {
@@ -403,6 +510,13 @@ TEST_CASE("alibi refuses options that make no slopes", "[alibi][errors]") {
   refused("local heads must lie within heads but got 4 and 4 and 0", {.heads = 4, .form = form, .first_head = 4});
   refused("local heads must lie within heads but got 4 and 3 and 2", {.heads = 4, .form = form, .first_head = 3, .local_heads = 2});
   refused("local heads must lie within heads but got 4 and 1 and -1", {.heads = 4, .form = form, .first_head = 1, .local_heads = -1});
+  refused("biased heads must lie within heads but got 4 and 5", {.heads = 4, .form = form, .biased_heads = 5});
+  refused("biased heads must lie within heads but got 4 and -1", {.heads = 4, .form = form, .biased_heads = -1});
+  refused("bias_scale must be positive and finite but got 0", {.heads = 4, .form = form, .bias_scale = 0});
+  refused("bias_scale must be positive and finite but got nan", {.heads = 4, .form = form, .bias_scale = nan});
+  refused("bias_scale must be positive and finite but got inf", {.heads = 4, .form = form, .bias_scale = infinity});
+  refused("the size in bytes must fit in 63 bits but got [4611686018427387904]",
+          {.heads = index_t{1} << 62, .form = form, .biased_heads = 1});
   refused("reference must lie in [-2^62, 2^62] but got -9223372036854775808", {.heads = 4, .form = form, .reference = no_position});
   refused("the size in bytes must fit in 63 bits but got [1152921504606846976]", {.heads = index_t{1} << 60, .form = form});
 
@@ -413,6 +527,15 @@ TEST_CASE("alibi refuses options that make no slopes", "[alibi][errors]") {
   own("slopes must be finite but got nan", {1, std::numeric_limits<float>::quiet_NaN()});
   own("slopes must be finite but got inf", {std::numeric_limits<float>::infinity()});
   own("reference must lie in [-2^62, 2^62] but got 4611686018427387905", {1}, (position{1} << 62) + 1);
+
+  const auto both = [](const std::string& text, std::vector<float> slopes, std::vector<float> after) {
+    reference::refuses("[alibi] " + text, [&] { alibi<float>(slopes, after); });
+  };
+  both("heads must be positive but got 0", {}, {1});
+  both("heads must be positive but got 0", {1}, {});
+  both("slopes must be finite but got inf", {1}, {std::numeric_limits<float>::infinity()});
+  both("there must be as many slopes after the query as before it but got 2 and 1", {1, 2}, {1});
+  reference::refuses("[alibi] channels must be positive but got 0", [] { falcon_alibi(4, 0); });
 }
 
 TEST_CASE("alibi refuses tensors that do not fit, before it writes", "[alibi][errors]") {
@@ -460,12 +583,18 @@ TEST_CASE("alibi refuses tiles and gradients that do not fit, before it writes",
   std::array<float, 1> few{3};
   const std::array<std::span<float>, 1> good{values}, small{few};
   const std::array<std::span<float>, 2> many{values, values};
-  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 0",
+  reference::refuses(d_scores, "[alibi] there must be one gradient span per parameter but got 1 and 0",
                      [&] { encoder.bias_backward(d_scores, at, {}); });
-  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 1",
+  reference::refuses(d_scores, "[alibi] gradient spans must have a value per head but got 2 and 1",
                      [&] { encoder.bias_backward(d_scores, at, small); });
-  reference::refuses(d_scores, "[alibi] there must be one gradient span with a value per head but got 2 and 2",
+  reference::refuses(d_scores, "[alibi] there must be one gradient span per parameter but got 1 and 2",
                      [&] { encoder.bias_backward(d_scores, at, many); });
+  const alibi<float> two_sided({.heads = 2, .form = alibi_form::asymmetric});
+  const std::array<std::span<float>, 2> uneven{values, few};
+  reference::refuses(d_scores, "[alibi] there must be one gradient span per parameter but got 2 and 1",
+                     [&] { two_sided.bias_backward(d_scores, at, good); });
+  reference::refuses(d_scores, "[alibi] gradient spans must have a value per head but got 2 and 1",
+                     [&] { two_sided.bias_backward(d_scores, at, uneven); });
   reference::refuses(d_scores, "[alibi queries] time must match the positions but got 5 and 4",
                      [&] { encoder.bias_backward(d_scores, {.queries = positions::range(4), .keys = positions::range(6)}, good); });
   CHECK(values == std::array<float, 2>{1, 2});

@@ -16,6 +16,7 @@ struct bias_call : score_block<T> {
   const compute<T>* slopes;  ///< one per head
   kernels::distance distance;
   std::int64_t reference;    ///< for distance::key
+  const compute<T>* slopes_after = nullptr;  ///< one per head for keys after the query, with distance::symmetric; null: the same
 };
 
 /// The gradient of the slopes: adds, per head, the sum of d_score * distance over unmasked pairs to d_slopes, in double, in an order that
@@ -25,6 +26,7 @@ template <class T>
 struct bias_backward_call {
   bias_call<T> forward;  ///< with d_scores for scores
   double* d_slopes;
+  double* d_slopes_after = nullptr;  ///< not null where `forward.slopes_after` is not
 };
 
 }  // namespace POSENC_NAMESPACE::kernels

@@ -75,9 +75,9 @@ inline distance_range distances_between(const attention_positions& at) {
 }
 
 /// Calls act(from, count, runs, number of runs) for pieces that together are the keys of a row, so that the runs of one need no memory but
-/// a little of the stack. Stands for all where positions count up.
+/// a little of the stack. Stands for all where positions count up. Where they do not matter, keys with a position are one run.
 template <class Act>
-void for_each_piece(const position_row& keys, index_t count, const Act& act) {
+void for_each_piece(const position_row& keys, index_t count, bool positions_matter, const Act& act) {
   constexpr index_t most = 64;
   std::array<kernels::key_run, most> runs;
   if (!keys.ids) {
@@ -88,7 +88,8 @@ void for_each_piece(const position_row& keys, index_t count, const Act& act) {
     index_t number = 0;
     for (to = from; to < count; ++to) {
       const position id = keys.ids[to], before = to > from ? keys.ids[to - 1] : id;
-      const bool goes_on = to > from && (id == no_position ? before == no_position : before != no_position && id == before + 1);
+      const bool alike = (id == no_position) == (before == no_position);
+      const bool goes_on = to > from && alike && (id == no_position || !positions_matter || id == before + 1);
       if (goes_on) continue;
       if (number == most) break;
       runs[static_cast<std::size_t>(number++)] = {to - from, id};
@@ -100,7 +101,7 @@ void for_each_piece(const position_row& keys, index_t count, const Act& act) {
 /// Calls act(call, from) for calls that together are the block's; values and key values stay those of the whole block, or of its first key.
 template <class T, class Act>
 void for_each_call(const kernels::score_block<T>& block, const kernels::table_bias_call<T>& like, const Act& act) {
-  for_each_piece({block.key_ids, block.key_first}, block.keys,
+  for_each_piece({block.key_ids, block.key_first}, block.keys, like.by == kernels::value_of::distance || block.causal,
                  [&](index_t from, index_t count, const kernels::key_run* runs, index_t number) {
                    auto call = like;
                    call.scores += from;
@@ -109,6 +110,17 @@ void for_each_call(const kernels::score_block<T>& block, const kernels::table_bi
                    call.keys = count, call.runs = runs, call.run_count = number;
                    act(call, from);
                  });
+}
+
+/// Whether the keys of some batch row count up for less than eight of them at a time: edges of boxes, say, where a look-up for each key is
+/// faster than runs.
+inline bool scattered(const positions& keys) {
+  for (index_t b = 0; b < std::max<index_t>(keys.batch(), 1); ++b) {
+    index_t runs = 0;
+    for_each_piece(keys.row(b), keys.time(), true, [&](index_t, index_t, const kernels::key_run*, index_t number) { runs += number; });
+    if (8 * runs > keys.time()) return true;
+  }
+  return false;
 }
 
 }  // namespace detail

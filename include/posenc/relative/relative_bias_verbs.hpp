@@ -139,20 +139,23 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
     const state& table = ready(given);  // lives on where it is made here
     const attention_positions& at = table.at();
     const index_t heads = out.extent(1), queries = out.extent(2), keys = out.extent(3);
-    if (!table.values().empty())
+    const bool tabulated = !table.values().empty();
+    if (tabulated && (pass.causal || !detail::scattered(at.keys)))
       return detail::for_each_score_block(out, run, detail::nanoseconds_per_value<T>,
                                           [&](index_t b, index_t head, index_t count, index_t query, index_t query_count) {
                                             run_table(detail::block_of(in, out, at, pass, b, head, count, query, query_count), table, head);
                                           });
     const index_t rows = out.extent(0) * queries;
-    const double cost = this->derived().nanoseconds_per_bias() * static_cast<double>(rows * heads) * static_cast<double>(keys);
+    const double cost =
+        (tabulated ? 1 : this->derived().nanoseconds_per_bias()) * static_cast<double>(rows * heads) * static_cast<double>(keys);
     const index_t parts = run.parts(rows, cost), spare = heads * keys;
     std::vector<S> values(static_cast<std::size_t>(parts * spare));
     std::vector<position> ids(static_cast<std::size_t>(parts * keys));
     run.split(rows, parts, [&](index_t part, index_t from, index_t to) {
       for (; from < to; ++from) {
         const index_t b = from / queries, query = from % queries;
-        run_row(detail::block_of(in, out, at, pass, b, 0, heads, query, 1), 0, values.data() + part * spare, ids.data() + part * keys);
+        run_row(detail::block_of(in, out, at, pass, b, 0, heads, query, 1), table, 0, values.data() + part * spare,
+                ids.data() + part * keys);
       }
     });
   }
@@ -168,7 +171,8 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
     }
     std::vector<S> values(static_cast<std::size_t>(block.keys));
     std::vector<position> ids(static_cast<std::size_t>(block.keys));
-    for (index_t i = 0; i < block.queries; ++i) run_row(row_of(block, i), head, values.data(), ids.data());
+    const state no_table(detail::positions_of(at));
+    for (index_t i = 0; i < block.queries; ++i) run_row(row_of(block, i), no_table, head, values.data(), ids.data());
   }
 
   /// Query i of a block.
@@ -201,17 +205,30 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
     detail::for_each_call(block, call_of(block, table, head), [](const auto& call, index_t) { kernels::table_bias(call); });
   }
 
-  /// One query of all heads of the block, from `head` on; values `[head, key]` and ids `[key]` are spare memory.
+  /// One query of all heads of the block, from `head` on, looked up in the table if it is not empty; values `[head, key]` and ids `[key]`
+  /// are spare memory.
   template <class T>
-  void run_row(const kernels::score_block<T>& block, index_t head, S* values, position* ids) const {
+  void run_row(const kernels::score_block<T>& block, const state& table, index_t head, S* values, position* ids) const {
     const position query = position_row{block.query_ids, block.query_first}[0];
-    if (query != no_position)
-      this->derived().biases(head, block.heads, query, placed_keys(block, query, ids), block.keys, values, block.keys);
+    if (query != no_position) {
+      placed_keys(block, query, ids);
+      if (table.values().empty()) this->derived().biases(head, block.heads, query, ids, block.keys, values, block.keys);
+      else look_up(table, head, block.heads, query, ids, block.keys, values);
+    }
     const kernels::table_bias_call<T> all{block, nullptr, 0, values, block.keys, 0, kernels::value_of::key, 0, block.keys, false};
     detail::for_each_call(block, all, [](auto call, index_t from) {
       call.values += from, call.count = call.keys;
       kernels::table_bias(call);
     });
+  }
+  /// What `biases` would write, from the table; ids: the positions of the keys, which are written over.
+  static void look_up(const state& table, index_t head, index_t heads, position query, position* ids, index_t keys, S* values) {
+    const distance_range range = table.distances();
+    for (index_t j = 0; j < keys; ++j) ids[j] = std::clamp(detail::distance_of(ids[j], query), range.low, range.high) - range.low;
+    for (index_t h = 0; h < heads; ++h) {
+      const S* const row = table.values().data() + (head + h) * table.values().stride(0);
+      for (index_t j = 0; j < keys; ++j) values[h * keys + j] = row[ids[j]];
+    }
   }
   /// The positions of the keys; for keys that have none the query's, whose bias nobody reads.
   template <class T>

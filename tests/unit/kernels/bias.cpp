@@ -60,11 +60,12 @@ struct problem {
   using S = compute<T>;
   static constexpr index_t heads = 3, queries = 3, shift = 1;
 
-  problem(const place& around, index_t number_of_keys, ids kind, distance which, bool is_causal)
+  problem(const place& around, index_t number_of_keys, ids kind, distance which, bool is_causal, bool slopes_differ = false)
       : start(around),
         keys(number_of_keys),
         form(which),
         causal(is_causal),
+        two_sided(slopes_differ),
         scores(random_stored<T>(5, shift + heads * queries * (keys + 2) + 4)) {
     if (kind == ids::none) return;
     for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 7 == 3 ? absent : around.key + j);
@@ -86,20 +87,21 @@ struct problem {
              .causal = causal},
             slopes.data(),
             form,
-            start.reference};
+            start.reference,
+            two_sided ? slopes_after.data() : nullptr};
   }
   std::string text() const {
-    return std::string(start.name) + ", form " + std::to_string(static_cast<int>(form)) + (causal ? ", causal, " : ", ") +
-           std::to_string(keys) + " keys";
+    return std::string(start.name) + ", form " + std::to_string(static_cast<int>(form)) + (two_sided ? ", two-sided" : "") +
+           (causal ? ", causal, " : ", ") + std::to_string(keys) + " keys";
   }
 
   place start;
   index_t keys;
   distance form;
-  bool causal;
+  bool causal, two_sided;
   std::vector<T> scores;
   std::vector<std::int64_t> query_ids, key_ids;
-  std::array<S, heads> slopes{S(0.5), S(-0.3), S(0)};
+  std::array<S, heads> slopes{S(0.5), S(-0.3), S(0)}, slopes_after{S(0.1), S(0), S(-0.7)};
   S scale = S(0.7);
 };
 
@@ -109,7 +111,9 @@ void for_each_problem(index_t most_keys, auto&& test) {
     for (const auto kind : {ids::none, ids::keys, ids::both})
       for (const auto form : forms)
         for (const bool causal : {false, true})
-          for (index_t keys = 1; keys <= most_keys; keys += kind == ids::none ? 1 : 5) test(problem<T>(around, keys, kind, form, causal));
+          for (index_t keys = 1; keys <= most_keys; keys += kind == ids::none ? 1 : 5)
+            for (const bool slopes_differ : {false, true})
+              if (!slopes_differ || form == distance::symmetric) test(problem<T>(around, keys, kind, form, causal, slopes_differ));
 }
 
 }  // namespace
@@ -203,9 +207,10 @@ TEMPLATE_TEST_CASE("the backward bias kernel sums distances, scales and masks", 
   at_every_instruction_set([] {
     for_each_problem<TestType>(40, [](const problem<TestType>& given) {
       auto got = given.scores, expected = given.scores;
-      std::vector<double> sums{1, -2, 0.5}, expected_sums = sums;  // it adds to what is there
-      posenc::kernels::bias_backward<TestType>({given.call(got), sums.data()});
-      const double magnitude = reference::bias_backward<TestType>({given.call(expected), expected_sums.data()});
+      std::vector<double> sums{1, -2, 0.5, 3, 0.25, -4}, expected_sums = sums;  // it adds to what is there
+      const auto after = [&](std::vector<double>& all) { return given.two_sided ? all.data() + 3 : nullptr; };
+      posenc::kernels::bias_backward<TestType>({given.call(got), sums.data(), after(sums)});
+      const double magnitude = reference::bias_backward<TestType>({given.call(expected), expected_sums.data(), after(expected_sums)});
       INFO(given.text());
       CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
       CHECK(reference::difference(sums, expected_sums, (magnitude + 2) * 1e-14) == "");  // 120 additions of 1.1e-16 each
