@@ -12,6 +12,7 @@
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/pope.hpp>
 #include <posenc/kernels/rotate.hpp>
+#include <posenc/kernels/scale.hpp>
 #include <posenc/kernels/table_bias.hpp>
 #include <posenc/kernels/widen.hpp>
 
@@ -29,6 +30,8 @@
   WHERE template void pope<T>(const pope_call<T>&);                                                              \
   WHERE template void pope_backward<T>(const pope_call<T>&);                                                     \
   WHERE template void rotate<T>(const rotate_call<T>&);                                                          \
+  WHERE template void scale<T>(const scale_call<T>&);                                                            \
+  WHERE template void scale_gradient<T>(const scale_gradient_call<T>&);                                          \
   WHERE template void table_bias<T>(const table_bias_call<T>&);                                                  \
   WHERE template void table_bias_gradient<T, compute<T>>(const table_bias_gradient_call<T, compute<T>>&);        \
   WHERE template void widen<T>(const widen_call<T>&);
