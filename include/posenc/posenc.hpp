@@ -23,15 +23,18 @@
 
 // Encoders.
 #include <posenc/alibi.hpp>
+#include <posenc/attention_temperature.hpp>
 #include <posenc/learned.hpp>
 #include <posenc/learned/axial_learned.hpp>
 #include <posenc/no_encoding.hpp>
+#include <posenc/relative.hpp>
 #include <posenc/rope.hpp>
 #include <posenc/rope/axial_rope.hpp>
 #include <posenc/rope/learned_rope.hpp>
 #include <posenc/rope/multimodal_rope.hpp>
 #include <posenc/rope/pope.hpp>
 #include <posenc/rope/xpos.hpp>
+#include <posenc/scalable_softmax.hpp>
 #include <posenc/sinusoidal.hpp>
 #include <posenc/sinusoidal/axial_sinusoidal.hpp>
 

@@ -212,7 +212,12 @@ class relative_bias_verbs : public bias_verbs<Derived, S> {
     const position query = position_row{block.query_ids, block.query_first}[0];
     if (query != no_position) {
       placed_keys(block, query, ids);
-      if (table.values().empty()) this->derived().biases(head, block.heads, query, ids, block.keys, values, block.keys);
+      // What the mask hides, nobody reads: half of the work where a network forms each bias.
+      const bool hides_last = block.causal && !block.key_ids;
+      const index_t seen =
+          hides_last ? static_cast<index_t>(std::clamp<position>(detail::distance_of(query, block.key_first), -1, block.keys - 1)) + 1
+                     : block.keys;
+      if (table.values().empty()) this->derived().biases(head, block.heads, query, ids, seen, values, block.keys);
       else look_up(table, head, block.heads, query, ids, block.keys, values);
     }
     const kernels::table_bias_call<T> all{block, nullptr, 0, values, block.keys, 0, kernels::value_of::key, 0, block.keys, false};

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+/// \file  Relative position encodings: includes only. ALiBi has a header of its own.
+#pragma once
+
+// Of sequences, from positions alone.
+#include <posenc/relative/dynamic_position_bias.hpp>
+#include <posenc/relative/fire.hpp>
+#include <posenc/relative/kerple.hpp>
+#include <posenc/relative/proximal_bias.hpp>
+#include <posenc/relative/sandwich.hpp>
+#include <posenc/relative/t5_bias.hpp>
+
+// Of sequences, from queries and keys.
+#include <posenc/relative/gated_bias.hpp>
+
+// Of pictures and windows.
+#include <posenc/relative/decomposed_bias.hpp>
