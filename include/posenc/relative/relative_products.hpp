@@ -3,7 +3,7 @@
 ///        block of queries with all vectors, whose entries are then read along diagonals. Nothing of `[query, key, channel]` is made.
 #pragma once
 
-#include <posenc/bias_verbs.hpp>  // for_each_score_block's kin
+#include <posenc/bias_verbs.hpp>  // block_of, for_each_score_block
 #include <posenc/concepts.hpp>
 #include <posenc/config.hpp>
 #include <posenc/executor.hpp>
@@ -17,6 +17,7 @@
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 namespace POSENC_NAMESPACE {
@@ -29,6 +30,7 @@ struct relative_vectors {
   index_t count = 0;  ///< of distances
   position low = 0;  ///< the first one
   bool clip = false;  ///< beyond the ends: the vector of the end; or else none, as if it were zero
+  std::shared_ptr<const S[]> memory{};  ///< keeps vectors alive that were made for the call; null: they are the encoder's own
 };
 
 namespace detail {
@@ -62,8 +64,7 @@ struct needed_vectors {
 };
 template <class S>
 needed_vectors needed(const relative_product<S>& product, index_t b, index_t query, index_t queries) {
-  const auto& [data, head, distance, count, first, clip] = product.vectors;
-  const position last = first + (count - 1);
+  const position first = product.vectors.low, last = first + (product.vectors.count - 1);
   const distance_range q = positions_within(product.at.queries.slice(query, queries), b), k = positions_within(product.at.keys, b);
   if (q.low > q.high || k.low > k.high) return {first, 0, 1};
   const position low = distance_of(k.low, q.high);
@@ -216,6 +217,30 @@ void add_relative_products(const score_view<In>& in, const score_view<T>& out, c
       for_each_call(block, product_call(block, some, product.vectors.clip, products, key_values),
                     [](const auto& call, index_t) { kernels::table_bias(call); });
     }
+  });
+}
+
+/// The distance of a value that no pair of tokens has, where there is no vector.
+inline constexpr needed_vectors no_vectors{positions::limit, 0, 1};
+
+/// out = in * pass.scale, and minus infinity where masked: what is left of `add_relative_products` where there are no vectors.
+template <class T, class In>
+void pass_scores(const score_view<In>& in, const score_view<T>& out, const attention_positions& at, const score_pass& pass,
+                 const executor& run) {
+  for_each_score_block(out, run, nanoseconds_per_value<T>, [&](index_t b, index_t head, index_t heads, index_t query, index_t queries) {
+    const compute_t<T> zero = 0;
+    const auto block = block_of(in, out, at, pass, b, head, heads, query, queries);
+    for_each_call(block, product_call(block, no_vectors, false, &zero), [](const auto& call, index_t) { kernels::table_bias(call); });
+  });
+}
+/// Its gradient, in place.
+template <class T>
+void pass_scores_gradient(const score_view<T>& d, const attention_positions& at, const score_pass& pass, const executor& run) {
+  for_each_score_block(d, run, nanoseconds_per_value<T>, [&](index_t b, index_t head, index_t heads, index_t query, index_t queries) {
+    compute_t<T> unused = 0;
+    const auto block = block_of(d, d, at, pass, b, head, heads, query, queries);
+    for_each_call(block, product_call<kernel_scalar<T>, compute_t<T>>(block, no_vectors, false, nullptr),
+                  [&](const auto& call, index_t) { kernels::table_bias_gradient<kernel_scalar<T>, compute_t<T>>({call, &unused}); });
   });
 }
 
