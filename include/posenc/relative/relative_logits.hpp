@@ -26,19 +26,19 @@ namespace POSENC_NAMESPACE {
 struct relative_logits_options {
   required<index_t> channels;  ///< of a projection, d_rel: 16
   required<index_t> extent;    ///< distances that have a column: 1024
-  required<bool> scaled;       ///< whether the score scale multiplies them, as it does q.k; false where they are a bias beside the mask
   index_t heads = 0;           ///< of banks per head; 0: all heads share the bank
 
   friend bool operator==(const relative_logits_options& a, const relative_logits_options& b) {
-    return index_t{a.channels} == b.channels && index_t{a.extent} == b.extent && bool{a.scaled} == b.scaled && a.heads == b.heads;
+    return index_t{a.channels} == b.channels && index_t{a.extent} == b.extent && a.heads == b.heads;
   }
 };
 
-/// score_ij += r_i . bank[:, i - j] for 0 <= i - j < extent, and nothing elsewhere: keys after the query are not masked by it.
+/// score_ij += r_i . bank[:, i - j] for 0 <= i - j < extent, and nothing elsewhere: keys after the query are not masked by it. The score
+/// scale does not multiply it.
 ///
 /// r `[batch, time, head, channels]` are the model's projections of its hidden states, one per query head, given as `inputs.queries`. The
-/// bank is the parameter "bank", `[channels, extent]` as checkpoints have it, or `[heads, channels, extent]`. A temperature of the
-/// position, which Inkling lets multiply these logits too, is a factor on r.
+/// bank is the parameter "bank", `[channels, extent]` as checkpoints have it ("rel_logits_proj.proj"), or `[heads, channels, extent]`. A
+/// temperature of the position, which Inkling lets multiply these logits too, is a factor on r.
 ///
 /// See `relative_key_verbs` for verbs and accuracy: products of c channels are off by at most 8 * epsilon * c times their terms. Each call
 /// copies the bank, by distances. Equality compares options and values.
@@ -82,7 +82,7 @@ class relative_logits : public relative_key_verbs<relative_logits<S>, S> {
     return checked_product(name(), std::array{std::max<index_t>(options.heads, 1), channels, extent}, sizeof(S));
   }
 
-  S factor(double scale) const noexcept { return options_.scaled ? static_cast<S>(scale) : S(1); }
+  static constexpr S factor(double) noexcept { return 1; }
   /// From the farthest key before the query to the query itself.
   relative_vectors<S> vectors(const attention_positions&) const {
     const index_t extent = options_.extent, size = channels() * extent;
