@@ -5,11 +5,18 @@
 #include <posenc/concepts.hpp>
 #include <posenc/positions.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <limits>
 #include <vector>
 
 namespace reference {
+
+/// What storing a number in T may be off by, relative to the next power of two; 0 for those that are computed in.
+template <class T>
+inline constexpr double storage_rounding = std::same_as<T, Eigen::half>       ? 0x1p-12
+                                           : std::same_as<T, Eigen::bfloat16> ? 0x1p-9
+                                                                              : 0;
 
 /// score * scale + term(b, head, i, j, key's position minus query's), minus infinity where masked.
 std::vector<double> relative_scores(const auto& scores, const posenc::attention_positions& at, const posenc::score_pass& pass,

@@ -105,7 +105,7 @@ void check_scores() {
           return encoder.term(q, k, 0.5, b, h, i, j, d);
         });
         // Terms are below 2, and scores below 32.
-        const double of_storage = sizeof(T) == 2 ? 16 * static_cast<double>(std::numeric_limits<T>::epsilon()) : 0;
+        const double of_storage = 32 * reference::storage_rounding<T>;
         const double tolerance = 8 * 2 * dim * static_cast<double>(std::numeric_limits<S>::epsilon()) + of_storage;
         INFO(queries << " queries, clip " << clip << ", causal " << causal);
         auto scores = before;

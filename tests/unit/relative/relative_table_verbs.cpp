@@ -63,7 +63,7 @@ void check_values() {
           if (!clip && (d < -5 || d > 3)) return 0.0;
           return static_cast<double>(encoder.values()(heads_of_tables ? h : 0, std::clamp<position>(d, -5, 3) + 5, c));
         });
-        const double of_storage = sizeof(T) == 2 ? 16 * static_cast<double>(std::numeric_limits<T>::epsilon()) : 0;
+        const double of_storage = 32 * reference::storage_rounding<T>;
         const double tolerance = 2 * static_cast<double>(keys) * static_cast<double>(std::numeric_limits<S>::epsilon()) + of_storage;
         INFO(queries << " queries, " << heads_of_tables << " heads of tables, clip " << clip);
         CHECK(reference::difference(context, expected, tolerance) == "");
