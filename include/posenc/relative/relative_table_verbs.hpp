@@ -79,8 +79,8 @@ class relative_table_verbs : public relative_key_verbs<Derived, S> {
     if (has_values() && !w.empty()) detail::add_relative_values(context, w, values_product(at), run);
   }
 
-  /// The gradient of `add_values`: adds to d_weights and to d_parameters; that of the context passes unchanged. Sums over queries are taken
-  /// in S, in their order, head by head. Allocates the table's gradient once for each head.
+  /// The gradient of `add_values`: adds to d_weights, which must not overlap the weights, and to d_parameters; that of the context passes
+  /// unchanged. Sums over queries are taken in S, in their order, head by head. Allocates the table's gradient once for each head.
   template <class T, readable_tensor W, writable_tensor D>
     requires(rank_of<W> == 4 && rank_of<D> == 4 && readable_as<T, S> && readable_as<element_t<W>, S> && writable_as<element_t<D>, S>)
   void add_values_backward(const head_view<T>& d_context, const W& weights, D&& d_weights, const attention_positions& at,

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/relative/shaw.hpp>
 
+#include <posenc/alibi.hpp>
+#include <posenc/combine/compose.hpp>
+#include <posenc/gradients.hpp>
+
 #include "catch.hpp"
 #include "random.hpp"
 #include "reference/difference.hpp"
@@ -152,4 +156,31 @@ TEST_CASE("shaw encoders are equal where windows, tables and values are", "[shaw
   other.parameters()[0].values[7] = 1;
   CHECK_FALSE(a == other);
   CHECK_FALSE(a == shaw<float>({.channels = 2, .left = 2, .right = 1, .tables = relative_tables::values}));
+}
+
+TEST_CASE("shaw acts at two stages of a block, alone and composed, with the gradients of both", "[shaw]") {
+  const attention_positions at{positions::range(4), positions::range(4)};
+  const auto encoder = random_shaw<float>({.channels = 4, .left = 2, .right = 1, .tables = relative_tables::separate});
+  auto both = compose(encoder, alibi<float>({.heads = 2, .form = alibi_form::symmetric}));
+  const auto q = random_tensor<rows<float>>(2, 1, 4, 2, 4);
+  const auto weights = random_tensor<rows<float>>(3, 1, 2, 4, 4);
+  const attention_inputs<float> inputs{.scale = 0.5, .queries = heads(q, order)};
+  auto scores = weights, one_by_one = weights, context = q, alone = q;
+  encode_scores(both, scores, inputs, prepare(both, at));
+  encoder.bias(one_by_one, inputs, at);
+  alibi<float>({.heads = 2, .form = alibi_form::symmetric}).bias(one_by_one, at);
+  CHECK(reference::bit_difference(scores, one_by_one) == "");
+  encode_context(both, heads(context, order), weights, prepare(both, at));
+  encoder.add_values(heads(alone, order), weights, at);
+  CHECK(reference::bit_difference(context, alone) == "");
+
+  auto trained = encoder;
+  gradient_buffer<float> sums(both.parameters()), wanted(trained.parameters());
+  auto d_weights = weights, d_scores = weights, d_weights_alone = weights, d_scores_alone = weights;
+  encode_scores_backward(both, d_scores, inputs, attention_gradients<float>{}, prepare(both, at), sums.spans());
+  encode_context_backward(both, heads(context, order), weights, d_weights, prepare(both, at), sums.spans());
+  encoder.bias_backward(d_scores_alone, inputs, attention_gradients<float>{}, at, wanted.spans());
+  encoder.add_values_backward(heads(context, order), weights, d_weights_alone, at, wanted.spans());
+  CHECK(reference::bit_difference(d_weights, d_weights_alone) == "");
+  for (std::size_t n = 0; n < 2; ++n) CHECK(reference::bit_difference(sums.spans()[n], wanted.spans()[n]) == "");
 }
