@@ -10,6 +10,7 @@
 #include <posenc/gradients.hpp>   // attention_gradients, gradient_spans
 #include <posenc/heads.hpp>
 #include <posenc/relative/relative_products.hpp>
+#include <posenc/relative/relative_vectors.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>

@@ -9,6 +9,7 @@
 #include <posenc/gradients.hpp>  // parameter, gradient_spans
 #include <posenc/positions.hpp>
 #include <posenc/relative/relative_key_verbs.hpp>
+#include <posenc/relative/relative_vectors.hpp>
 #include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
 

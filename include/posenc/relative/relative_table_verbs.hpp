@@ -11,6 +11,7 @@
 #include <posenc/positions.hpp>
 #include <posenc/relative/relative_key_verbs.hpp>
 #include <posenc/relative/relative_products.hpp>
+#include <posenc/relative/relative_vectors.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>

@@ -34,10 +34,12 @@ struct shaw_options {
 /// score_ij = scale * (q_i . k_j + q_i . keys[c]), context_i = sum over j of weights_ij (v_j + values[c]), with row
 /// c = clip(j - i, -left, right) + left of tables `[left + right + 1, channels]`, or `[heads, left + right + 1, channels]`.
 ///
-/// Row 0 is that of keys `left` or more before the query, as in tensor2tensor, CTranslate2, OpenNMT, fairseq's users and Hugging Face. The
-/// scale covers both products: give the q.k that was scaled already, its scale, and the queries before it. Positions are true ones, so
-/// windows of any shape are right with a cache. BERT's "relative_key" is this with left = right = max_position_embeddings - 1 and its
-/// table's rows reversed, for it counts query minus key; its "relative_key_query", which adds k_j . keys[c] too, is not here.
+/// Row 0 is that of keys `left` or more before the query, as in tensor2tensor, CTranslate2, OpenNMT, wav2vec2-BERT and SeamlessM4T. BERT's
+/// "relative_key" (left = right = max_position_embeddings - 1) and Granite speech (max_pos_emb) count query minus key: give their tables
+/// with the rows reversed. BERT's "relative_key_query", which adds k_j . keys[c] too, is not here.
+///
+/// The scale covers both products: give the q.k that was scaled already, its scale, and the queries before it. Positions are true ones, so
+/// windows of any shape are right with a cache.
 ///
 /// See `relative_table_verbs` and `relative_key_verbs` for verbs, allocation and accuracy: products of c channels are off by at most
 /// 8 * epsilon * c times their terms.
