@@ -5,6 +5,7 @@
 
 #include "catch.hpp"
 #include "random.hpp"
+#include "random_parameters.hpp"
 #include "reference/difference.hpp"
 #include "reference/refuses.hpp"
 #include "reference/relative_pairs.hpp"
@@ -26,17 +27,6 @@ using rows = Eigen::Tensor<S, Rank, Eigen::RowMajor>;
 constexpr auto order = axis_order::time_head;
 constexpr auto masked = music_transformer_form::masked, unmasked = music_transformer_form::unmasked;
 
-template <class S>
-music_transformer<S> random_music(const music_transformer_options& options) {
-  music_transformer<S> made(options);
-  std::uint64_t seed = 1;
-  for (const auto& p : made.parameters()) {
-    const auto values = random_vector<S>(seed++, static_cast<index_t>(p.values.size()));
-    std::copy(values.begin(), values.end(), p.values.begin());
-  }
-  return made;
-}
-
 /// The products of one head's queries with the keys of `length` distances back, or also forth, as the paper forms them: the last rows of
 /// the table, and rows of zeros in front where it is too short (tensor2tensor).
 reference::matrix products(const rows<double>& q, index_t h, const tensor_view<const double, 3>& table, index_t length, bool both_ways) {
@@ -56,7 +46,8 @@ reference::matrix products(const rows<double>& q, index_t h, const tensor_view<c
 TEST_CASE("music_transformer adds what padding, reshaping and slicing give", "[music_transformer]") {
   for (const bool both_ways : {false, true})
     for (const index_t length : {1, 2, 7, 12, 70}) {
-      const auto encoder = random_music<double>({.channels = 4, .max_distance = 12, .form = both_ways ? unmasked : masked, .heads = 2});
+      const auto encoder = with_random_parameters(
+          music_transformer<double>({.channels = 4, .max_distance = 12, .form = both_ways ? unmasked : masked, .heads = 2}));
       const auto q = random_tensor<rows<double>>(3, 1, length, 2, 4);
       rows<double> scores(1, 2, length, length);
       scores.setZero();
@@ -81,7 +72,8 @@ TEMPLATE_TEST_CASE("music_transformer gives nothing to keys too far away, keys a
   using S = TestType;
   for (const auto& at : reference::relative_cases())
     for (const auto form : {masked, unmasked}) {
-      const auto encoder = random_music<S>({.channels = 3, .max_distance = 4, .form = form, .tables = relative_tables::separate});
+      const auto encoder = with_random_parameters(
+          music_transformer<S>({.channels = 3, .max_distance = 4, .form = form, .tables = relative_tables::separate}));
       const index_t queries = at.queries.time(), keys = at.keys.time();
       INFO(queries << " queries, form " << static_cast<int>(form));
       const auto q = random_tensor<rows<S>>(3, 2, queries, 2, 3), v = random_tensor<rows<S>>(6, 2, queries, 2, 3);
@@ -118,7 +110,7 @@ TEST_CASE("music_transformer has the values of the paper's formula", "[music_tra
 }
 
 TEST_CASE("music_transformer is shaw where no distance is out of reach", "[music_transformer]") {
-  const auto encoder = random_music<float>({.channels = 6, .max_distance = 9, .form = unmasked});
+  const auto encoder = with_random_parameters(music_transformer<float>({.channels = 6, .max_distance = 9, .form = unmasked}));
   const auto values = random_vector<float>(1, 17 * 6);
   const shaw<float> same({.channels = 6, .left = 8, .right = 8, .tables = relative_tables::keys}, {values});
   const auto q = random_tensor<rows<float>>(2, 1, 9, 2, 6);
@@ -150,5 +142,5 @@ TEST_CASE("music_transformer encoders are equal where forms, tables and values a
   CHECK_FALSE(a == longer);
   CHECK_FALSE(a == both_ways);
   CHECK_FALSE(a.options() == both_ways.options());
-  CHECK_FALSE(a == random_music<float>(options));
+  CHECK_FALSE(a == with_random_parameters(music_transformer<float>(options)));
 }

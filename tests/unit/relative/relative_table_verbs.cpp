@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 #include "random.hpp"
+#include "random_parameters.hpp"
 #include "reference/difference.hpp"
 #include "reference/finite_difference.hpp"
 #include "reference/refuses.hpp"
@@ -29,13 +30,7 @@ constexpr auto order = axis_order::time_head;
 template <class S>
 class tables : public relative_table_verbs<tables<S>, S> {
  public:
-  explicit tables(const relative_table_shape& shape) : relative_table_verbs<tables<S>, S>(shape) {
-    std::uint64_t seed = 1;
-    for (const auto& p : this->parameters()) {
-      const auto values = random_vector<S>(seed++, static_cast<index_t>(p.values.size()));
-      std::copy(values.begin(), values.end(), p.values.begin());
-    }
-  }
+  explicit tables(const relative_table_shape& shape) : relative_table_verbs<tables<S>, S>(shape) {}
   tables(const relative_table_shape& shape, std::vector<std::vector<S>> values)
       : relative_table_verbs<tables<S>, S>(shape, std::move(values)) {}
   static constexpr std::string_view name() { return "tables"; }
@@ -53,7 +48,7 @@ void check_values() {
   for (const auto& at : reference::relative_cases())
     for (const index_t heads_of_tables : {0, 3})
       for (const bool clip : {true, false}) {
-        const tables<S> encoder(shape_of(relative_tables::shared, heads_of_tables, clip));
+        const auto encoder = with_random_parameters(tables<S>(shape_of(relative_tables::shared, heads_of_tables, clip)));
         const index_t queries = at.queries.time(), keys = at.keys.time();
         const rows<T> before = random_tensor<rows<S>>(4, 2, queries, 3, dim).template cast<T>();
         const rows<W> weights = random_tensor<rows<S>>(5, 2, 3, queries, keys).template cast<W>();
@@ -87,7 +82,7 @@ TEST_CASE("values of distances add what a pair at a time would", "[relative_tabl
 
 TEST_CASE("values of distances: chunks and steps have the bits of the whole, and threads those of one", "[relative_table_verbs]") {
   constexpr index_t time = 200;
-  const tables<float> encoder(shape_of(relative_tables::values));
+  const auto encoder = with_random_parameters(tables<float>(shape_of(relative_tables::values)));
   const auto before = random_tensor<rows<float>>(1, 2, time, 3, dim);
   auto weights = random_tensor<rows<float>>(2, 2, 3, time, time);
   for (index_t b = 0; b < 2; ++b)
@@ -123,7 +118,7 @@ TEST_CASE("gradients of tables are the slopes of both verbs, and add up where th
   const auto at = reference::relative_cases()[2];
   for (const auto which : all_tables)
     for (const index_t of_tables : {0, 2}) {
-      tables<double> encoder(shape_of(which, of_tables));
+      auto encoder = with_random_parameters(tables<double>(shape_of(which, of_tables)));
       auto q = random_tensor<rows<double>>(3, 2, 4, 2, dim), context = random_tensor<rows<double>>(4, 2, 4, 2, dim);
       auto scores = random_tensor<rows<double>>(5, 2, 2, 4, 7), weights = random_tensor<rows<double>>(6, 2, 2, 4, 7);
       const auto of_scores = random_tensor<rows<double>>(7, 2, 2, 4, 7);
@@ -160,7 +155,7 @@ TEST_CASE("tables: a verb without a table does nothing, but for the scale and th
   const auto before = random_tensor<rows<float>>(1, 1, 2, 3, 3);
   const auto q = random_tensor<rows<float>>(2, 1, 3, 2, dim);
   auto scores = before;
-  const tables<float> values(shape_of(relative_tables::values));
+  const auto values = with_random_parameters(tables<float>(shape_of(relative_tables::values)));
   values.bias(scores, attention_inputs<float>{.scale = 1}, at);  // needs no queries
   CHECK(reference::bit_difference(scores, before) == "");
   values.bias(scores, attention_inputs<float>{.scale = 1}, at, {.scale = 0.5, .causal = true});
@@ -177,7 +172,7 @@ TEST_CASE("tables: a verb without a table does nothing, but for the scale and th
       for (index_t j = 0; j < 3; ++j) CHECK(d(0, h, i, j) == (j > i ? 0 : before(0, h, i, j) * 0.5f));
   CHECK(std::ranges::all_of(sums.spans()[0], [](float value) { return value == 0; }));
 
-  const tables<float> keys(shape_of(relative_tables::keys));
+  const auto keys = with_random_parameters(tables<float>(shape_of(relative_tables::keys)));
   auto context = q, d_context = q;
   auto d_weights = before;
   keys.add_values(heads(context, order), before, at);
@@ -221,7 +216,7 @@ TEST_CASE("tables name what does not fit, and write nothing", "[relative_table_v
                      [] { tables<float>(shape_of(relative_tables::keys, 2), lists(1, std::vector<float>(45))); });
 
   const attention_positions at{positions::range(3), positions::range(6)};
-  const tables<float> encoder(shape_of(relative_tables::separate, 2));
+  const auto encoder = with_random_parameters(tables<float>(shape_of(relative_tables::separate, 2)));
   auto context = random_tensor<rows<float>>(1, 2, 3, 2, dim);
   const auto weights = random_tensor<rows<float>>(2, 2, 2, 3, 6);
   const auto refused = [&](const std::string& text, const auto& given, const attention_positions& where) {

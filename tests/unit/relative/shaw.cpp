@@ -7,6 +7,7 @@
 
 #include "catch.hpp"
 #include "random.hpp"
+#include "random_parameters.hpp"
 #include "reference/difference.hpp"
 #include "reference/refuses.hpp"
 #include "reference/relative_pairs.hpp"
@@ -32,26 +33,16 @@ index_t row_of(position distance, index_t left, index_t right) {
   return row;
 }
 
-template <class S>
-shaw<S> random_shaw(const shaw_options& options) {
-  shaw<S> made(options);
-  std::uint64_t seed = 1;
-  for (const auto& p : made.parameters()) {
-    const auto values = random_vector<S>(seed++, static_cast<index_t>(p.values.size()));
-    std::copy(values.begin(), values.end(), p.values.begin());
-  }
-  return made;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("shaw adds the product with the clipped distance's key, and the weighted values", "[shaw]", float, double) {
   using S = TestType;
   for (const auto& at : reference::relative_cases())
-    for (const auto& [left, right] : {std::pair<index_t, index_t>{4, 4}, {6, 2}, {0, 3}, {90, 80}})
+    for (const auto& window : {std::pair<index_t, index_t>{4, 4}, {6, 2}, {0, 3}, {90, 80}})
       for (const index_t of_tables : {0, 2}) {
-        const auto encoder =
-            random_shaw<S>({.channels = 5, .left = left, .right = right, .tables = relative_tables::separate, .heads = of_tables});
+        const index_t left = window.first, right = window.second;
+        const auto encoder = with_random_parameters(
+            shaw<S>({.channels = 5, .left = left, .right = right, .tables = relative_tables::separate, .heads = of_tables}));
         const index_t queries = at.queries.time(), keys = at.keys.time();
         INFO(queries << " queries, " << left << " to the left, " << right << " to the right, " << of_tables << " heads");
         const auto q = random_tensor<rows<S>>(3, 2, queries, 2, 5);
@@ -97,7 +88,7 @@ TEST_CASE("shaw has the values of the paper's formula", "[shaw]") {
 }
 
 TEST_CASE("shaw: a decode step behind a cache sees the distances of the whole, however lopsided the window", "[shaw]") {
-  const auto encoder = random_shaw<float>({.channels = 8, .left = 5, .right = 2, .tables = relative_tables::keys});
+  const auto encoder = with_random_parameters(shaw<float>({.channels = 8, .left = 5, .right = 2, .tables = relative_tables::keys}));
   const auto q = random_tensor<rows<float>>(2, 1, 20, 3, 8);
   rows<float> whole(1, 3, 20, 20), step(1, 3, 1, 20);
   whole.setZero();
@@ -111,10 +102,9 @@ TEST_CASE("shaw: a decode step behind a cache sees the distances of the whole, h
   }
 }
 
-TEST_CASE("shaw with a constant row for all distances but one is a bias of that one", "[shaw]") {
-  // The limiting case of equal rows: the same number for each key, which the soft-max does not see.
+TEST_CASE("shaw with equal rows adds the same to all keys of a query", "[shaw]") {
   shaw<double> encoder({.channels = 3, .left = 2, .right = 2, .tables = relative_tables::keys});
-  for (double& value : encoder.parameters()[0].values) value = 0.5;
+  std::ranges::fill(encoder.parameters()[0].values, 0.5);
   const auto q = random_tensor<rows<double>>(2, 1, 6, 1, 3);
   rows<double> scores(1, 1, 6, 6);
   scores.setZero();
@@ -160,7 +150,7 @@ TEST_CASE("shaw encoders are equal where windows, tables and values are", "[shaw
 
 TEST_CASE("shaw acts at two stages of a block, alone and composed, with the gradients of both", "[shaw]") {
   const attention_positions at{positions::range(4), positions::range(4)};
-  const auto encoder = random_shaw<float>({.channels = 4, .left = 2, .right = 1, .tables = relative_tables::separate});
+  const auto encoder = with_random_parameters(shaw<float>({.channels = 4, .left = 2, .right = 1, .tables = relative_tables::separate}));
   auto both = compose(encoder, alibi<float>({.heads = 2, .form = alibi_form::symmetric}));
   const auto q = random_tensor<rows<float>>(2, 1, 4, 2, 4);
   const auto weights = random_tensor<rows<float>>(3, 1, 2, 4, 4);
