@@ -14,11 +14,44 @@
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <vector>
 
 namespace POSENC_NAMESPACE {
 
 namespace detail {
+
+/// What the work on blocks of queries takes, and how it is shared by threads.
+struct product_work {
+  bool by_heads;  ///< a head in one thread, batch rows and queries in order: sums over them must not depend on the threads
+  double products;  ///< with each vector
+  double nanoseconds_per_key;
+};
+
+/// Calls act(b, head, query, queries, needed vectors, rows, products) for blocks of queries that together are the scores `[batch, head,
+/// query, key]`; there is memory for the rows and for a product per query and needed vector.
+template <class S, class Act>
+void for_each_product_block(const std::array<index_t, 4>& scores, index_t channels, const relative_product<S>& product,
+                            const product_work& work, const executor& run, const Act& act) {
+  const index_t batch = scores[0], heads = scores[1], queries = scores[2], keys = scores[3];
+  const index_t most = product.most(queries, keys), together = product.together(queries, most);
+  const index_t blocks = (queries + together - 1) / together, spare = together * (channels + most);
+  const index_t unit = work.by_heads ? batch * blocks : 1, units = batch * heads * blocks / unit;
+  const double cost =
+      static_cast<double>(batch * heads * queries) * (work.products * nanoseconds_per_product<S>(channels) * static_cast<double>(most) +
+                                                      work.nanoseconds_per_key * static_cast<double>(keys));
+  const index_t parts = run.parts(units, cost);
+  std::vector<S> memory(static_cast<std::size_t>(parts * spare));
+  run.split(units, parts, [&](index_t part, index_t from, index_t to) {
+    S* const rows = memory.data() + part * spare;
+    for (index_t item = from * unit; item < to * unit; ++item) {
+      const index_t h = item / (batch * blocks), b = item / blocks % batch, query = item % blocks * together;
+      const index_t count = std::min(together, queries - query);
+      act(b, h, query, count, needed(product, b, query, count), rows, rows + together * channels);
+    }
+  });
+}
 
 /// out = in * pass.scale + ((x + shift) * factor) . vector + key value, and minus infinity where masked. x: `[batch, time, head, channel]`,
 /// the queries (or what else stands for them).
@@ -26,30 +59,17 @@ template <class T, class In, class Q, class S>
 void add_relative_products(const score_view<In>& in, const score_view<T>& out, const head_view<const Q>& x,
                            const relative_product<S>& product, const executor& run) {
   if (out.empty()) return;
-  const index_t heads = out.extent(1), queries = out.extent(2), keys = out.extent(3), channels = x.channels();
-  const index_t most = product.most(queries, keys), together = product.together(queries, most),
-                blocks = (queries + together - 1) / together;
-  const index_t items = out.extent(0) * heads * blocks, spare = together * (channels + most);
-  const double cost =
-      static_cast<double>(out.extent(0) * heads * queries) *
-      (nanoseconds_per_product<S>(channels) * static_cast<double>(most) + nanoseconds_per_value<T> * static_cast<double>(keys));
-  const index_t parts = run.parts(items, cost);
-  std::vector<S> memory(static_cast<std::size_t>(parts * spare));
-  run.split(items, parts, [&](index_t part, index_t from, index_t to) {
-    S* const rows = memory.data() + part * spare;
-    S* const products = rows + together * channels;
-    for (; from < to; ++from) {
-      const index_t b = from / (heads * blocks), h = from / blocks % heads, query = from % blocks * together;
-      const index_t count = std::min(together, queries - query);
-      const needed_vectors some = needed(product, b, query, count);
-      widen_rows(x, b, query, count, h, rows, product.query_shift ? product.query_shift + h * channels : nullptr, product.factor);
-      multiply(product.vectors, some, h, channels, rows, count, products);
-      const auto block = block_of(in, out, product.at, product.pass, b, h, 1, query, count);
-      const S* const key_values = product.key_values ? product.key_values + (b * heads + h) * keys : nullptr;
-      for_each_call(block, product_call(block, some, product.vectors.clip, products, key_values),
-                    [](const auto& call, index_t) { kernels::table_bias(call); });
-    }
-  });
+  const index_t heads = out.extent(1), keys = out.extent(3), channels = x.channels();
+  for_each_product_block(
+      out.extents(), channels, product, {.by_heads = false, .products = 1, .nanoseconds_per_key = nanoseconds_per_value<T>}, run,
+      [&](index_t b, index_t h, index_t query, index_t count, const needed_vectors& some, S* rows, S* products) {
+        widen_rows(x, b, query, count, h, rows, product.query_shift ? product.query_shift + h * channels : nullptr, product.factor);
+        multiply(product.vectors, some, h, channels, rows, count, products);
+        const auto block = block_of(in, out, product.at, product.pass, b, h, 1, query, count);
+        const S* const key_values = product.key_values ? product.key_values + (b * heads + h) * keys : nullptr;
+        for_each_call(block, product_call(block, some, product.vectors.clip, products, key_values),
+                      [](const auto& call, index_t) { kernels::table_bias(call); });
+      });
 }
 
 /// out = in * pass.scale, and minus infinity where masked: what is left of `add_relative_products` where there are no vectors.
@@ -82,44 +102,31 @@ struct relative_product_gradient {
   S* key_values = nullptr;  ///< `[batch, head, key]`; null: not asked for
 };
 
-/// The gradient: d_scores becomes that of the scores that came in. By heads alone: the order of a sum must not depend on the threads.
+/// The gradient: d_scores becomes that of the scores that came in.
 template <class T, class Q, class S>
 void add_relative_products_gradient(const score_view<T>& d_scores, const head_view<const Q>& x, const relative_product<S>& product,
                                     const relative_product_gradient<S, Q>& d, const executor& run) {
   if (d_scores.empty()) return;
-  const index_t batch = d_scores.extent(0), heads = d_scores.extent(1), queries = d_scores.extent(2), keys = d_scores.extent(3);
-  const index_t channels = x.channels(), most = product.most(queries, keys), together = product.together(queries, most);
-  const index_t spare = together * (2 * channels + most);
-  const double cost = static_cast<double>(batch * heads * queries) * (3 * nanoseconds_per_product<S>(channels) * static_cast<double>(most) +
-                                                                      4 * nanoseconds_per_value<T> * static_cast<double>(keys));
-  const index_t parts = run.parts(heads, cost);
-  std::vector<S> memory(static_cast<std::size_t>(parts * spare));
-  run.split(heads, parts, [&](index_t part, index_t from, index_t to) {
-    S* const rows = memory.data() + part * spare;
-    S* const d_rows = rows + together * channels;
-    S* const d_products = d_rows + together * channels;
-    for (index_t h = from; h < to; ++h)
-      for (index_t b = 0; b < batch; ++b)
-        for (index_t query = 0, count; query < queries; query += count) {
-          count = std::min(together, queries - query);
-          const needed_vectors some = needed(product, b, query, count);
-          std::fill_n(d_products, count * some.count, S(0));
-          const auto block = block_of(d_scores, d_scores, product.at, product.pass, b, h, 1, query, count);
-          S* const d_keys = d.key_values ? d.key_values + (b * heads + h) * keys : nullptr;
-          for_each_call(block, product_call<kernel_scalar<T>, S>(block, some, product.vectors.clip, nullptr),
-                        [&](const auto& call, index_t k) {
-                          kernels::table_bias_gradient<kernel_scalar<T>, S>({call, d_products, d_keys ? d_keys + k : nullptr});
-                        });
-          if (d.vectors) {
-            widen_rows(x, b, query, count, h, rows, product.query_shift ? product.query_shift + h * channels : nullptr, product.factor);
-            add_vector_gradient(rows, d_products, count, channels, some, d.vectors + h * product.vectors.count * channels);
-          }
-          if (!d.x && !d.query_shift) continue;
-          multiply_transposed(product.vectors, some, h, channels, d_products, count, d_rows);
-          if (d.x) add_rows(d.x, b, query, count, h, d_rows, product.factor);
-          if (d.query_shift) add_row_sums(d_rows, count, channels, d.query_shift + h * channels);
+  const index_t heads = d_scores.extent(1), keys = d_scores.extent(3), channels = x.channels();
+  for_each_product_block(
+      d_scores.extents(), channels, product, {.by_heads = true, .products = 3, .nanoseconds_per_key = 4 * nanoseconds_per_value<T>}, run,
+      [&](index_t b, index_t h, index_t query, index_t count, const needed_vectors& some, S* rows, S* d_products) {
+        std::fill_n(d_products, count * some.count, S(0));
+        const auto block = block_of(d_scores, d_scores, product.at, product.pass, b, h, 1, query, count);
+        S* const d_keys = d.key_values ? d.key_values + (b * heads + h) * keys : nullptr;
+        for_each_call(block, product_call<kernel_scalar<T>, S>(block, some, product.vectors.clip, nullptr),
+                      [&](const auto& call, index_t k) {
+                        kernels::table_bias_gradient<kernel_scalar<T>, S>({call, d_products, d_keys ? d_keys + k : nullptr});
+                      });
+        if (d.vectors) {
+          widen_rows(x, b, query, count, h, rows, product.query_shift ? product.query_shift + h * channels : nullptr, product.factor);
+          add_vector_gradient(rows, d_products, count, channels, some, d.vectors + h * product.vectors.count * channels);
         }
-  });
+        if (!d.x && !d.query_shift) return;
+        multiply_transposed(product.vectors, some, h, channels, d_products, count, rows);
+        if (d.x) add_rows(d.x, b, query, count, h, rows, product.factor);
+        if (d.query_shift) add_row_sums(rows, count, channels, d.query_shift + h * channels);
+      });
 }
 
 /// y[b, i, h] += sum over keys j of weights[b, h, i, j] vector(j - i): y is `[batch, time, head, channel]`.
@@ -127,27 +134,13 @@ template <class T, class W, class S>
 void add_relative_values(const head_view<T>& y, const score_view<const W>& weights, const relative_product<S>& product,
                          const executor& run) {
   if (weights.empty()) return;
-  const index_t heads = weights.extent(1), queries = weights.extent(2), keys = weights.extent(3), channels = y.channels();
-  const index_t most = product.most(queries, keys), together = product.together(queries, most),
-                blocks = (queries + together - 1) / together;
-  const index_t items = weights.extent(0) * heads * blocks, spare = together * (channels + most);
-  const double cost =
-      static_cast<double>(weights.extent(0) * heads * queries) *
-      (nanoseconds_per_product<S>(channels) * static_cast<double>(most) + nanoseconds_per_value<W> * static_cast<double>(keys));
-  const index_t parts = run.parts(items, cost);
-  std::vector<S> memory(static_cast<std::size_t>(parts * spare));
-  run.split(items, parts, [&](index_t part, index_t from, index_t to) {
-    S* const rows = memory.data() + part * spare;
-    S* const folded = rows + together * channels;
-    for (; from < to; ++from) {
-      const index_t b = from / (heads * blocks), h = from / blocks % heads, query = from % blocks * together;
-      const index_t count = std::min(together, queries - query);
-      const needed_vectors some = needed(product, b, query, count);
-      fold(weights, product, b, h, query, count, some, folded);
-      multiply_transposed(product.vectors, some, h, channels, folded, count, rows);
-      add_rows(y, b, query, count, h, rows, S(1));
-    }
-  });
+  for_each_product_block(weights.extents(), y.channels(), product,
+                         {.by_heads = false, .products = 1, .nanoseconds_per_key = nanoseconds_per_value<W>}, run,
+                         [&](index_t b, index_t h, index_t query, index_t count, const needed_vectors& some, S* rows, S* folded) {
+                           fold(weights, product, b, h, query, count, some, folded);
+                           multiply_transposed(product.vectors, some, h, y.channels(), folded, count, rows);
+                           add_rows(y, b, query, count, h, rows, S(1));
+                         });
 }
 
 /// The gradient of the vectors of `add_relative_values`, a part for each head; that of the weights is `add_relative_products` of d_y.
@@ -155,26 +148,14 @@ template <class T, class W, class S>
 void add_relative_values_gradient(const head_view<const T>& d_y, const score_view<const W>& weights, const relative_product<S>& product,
                                   S* d_vectors, const executor& run) {
   if (weights.empty()) return;
-  const index_t heads = weights.extent(1), queries = weights.extent(2), keys = weights.extent(3), channels = d_y.channels();
-  const index_t most = product.most(queries, keys), together = product.together(queries, most), spare = together * (channels + most);
-  const double cost =
-      static_cast<double>(weights.extent(0) * heads * queries) *
-      (nanoseconds_per_product<S>(channels) * static_cast<double>(most) + nanoseconds_per_value<W> * static_cast<double>(keys));
-  const index_t parts = run.parts(heads, cost);
-  std::vector<S> memory(static_cast<std::size_t>(parts * spare));
-  run.split(heads, parts, [&](index_t part, index_t from, index_t to) {
-    S* const rows = memory.data() + part * spare;
-    S* const folded = rows + together * channels;
-    for (index_t h = from; h < to; ++h)
-      for (index_t b = 0; b < weights.extent(0); ++b)
-        for (index_t query = 0, count; query < queries; query += count) {
-          count = std::min(together, queries - query);
-          const needed_vectors some = needed(product, b, query, count);
-          fold(weights, product, b, h, query, count, some, folded);
-          widen_rows<T, S>(d_y, b, query, count, h, rows, nullptr, S(1));
-          add_vector_gradient(rows, folded, count, channels, some, d_vectors + h * product.vectors.count * channels);
-        }
-  });
+  const index_t channels = d_y.channels();
+  for_each_product_block(weights.extents(), channels, product,
+                         {.by_heads = true, .products = 1, .nanoseconds_per_key = nanoseconds_per_value<W>}, run,
+                         [&](index_t b, index_t h, index_t query, index_t count, const needed_vectors& some, S* rows, S* folded) {
+                           fold(weights, product, b, h, query, count, some, folded);
+                           widen_rows<T, S>(d_y, b, query, count, h, rows, nullptr, S(1));
+                           add_vector_gradient(rows, folded, count, channels, some, d_vectors + h * product.vectors.count * channels);
+                         });
 }
 
 }  // namespace detail
