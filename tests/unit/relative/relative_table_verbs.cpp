@@ -233,6 +233,16 @@ TEST_CASE("tables name what does not fit, and write nothing", "[relative_table_v
   reference::refuses(wide, "[tables] channels must match the encoder but got 5 and 7",
                      [&] { encoder.add_values(heads(wide, order), weights, at); });
 
+  const head_view<float> twice(tensor_view<float, 4>(context.data(), {2, 3, 2, dim}, {30, 0, 5, 1}));
+  reference::refuses(context, "[tables] the elements of an output must be distinct, with strides that nest but got [30, 0, 5, 1]",
+                     [&] { encoder.add_values(twice, weights, at); });
+  const head_view<float> apart(tensor_view<float, 4>(context.data(), {1, 3, 2, dim}, {60, 20, 10, 2}));
+  const score_view<const float> one_row(weights.data(), {1, 2, 3, 6});
+  reference::refuses(context, "[tables] the last axis must be contiguous but got 2", [&] { encoder.add_values(apart, one_row, at); });
+  const score_view<const float> by_keys(weights.data(), {2, 2, 3, 6}, {36, 18, 1, 3});
+  reference::refuses(context, "[tables] the last axis must be contiguous but got 3",
+                     [&] { encoder.add_values(heads(context, order), by_keys, at); });
+
   auto d_weights = weights;
   gradient_buffer<float> sums(tables<float>(encoder).parameters());
   rows<float> other(2, 2, 3, 5);
