@@ -48,7 +48,7 @@ class everything : public relative_key_verbs<everything<S>, S> {
 
   // What `relative_key_verbs` asks for.
   relative_vectors<S> vectors(const attention_positions&) const { return {vectors_.data(), count * dim, dim, count, low, clip_}; }
-  static S factor(double scale) { return static_cast<S>(2 * scale); }
+  static S factor(double scale) { return static_cast<S>(4 * scale); }
   const S* query_bias() const { return query_bias_.empty() ? nullptr : query_bias_.data(); }
   const S* key_bias() const { return key_bias_.empty() ? nullptr : key_bias_.data(); }
   void require_spans(gradient_spans<S> spans) const { require(spans.size() == 3, name(), "three spans", spans.size()); }
@@ -72,7 +72,7 @@ class everything : public relative_key_verbs<everything<S>, S> {
       if (inside || clip_) sum += (static_cast<double>(q(b, i, h, c)) + v) * vector;
       sum += u * static_cast<double>(k(b, j, h * heads_of_keys / heads_of_queries, c));
     }
-    return 2 * scale * sum;
+    return 4 * scale * sum;
   }
 
  private:
@@ -104,9 +104,9 @@ void check_scores() {
         const auto expected = reference::relative_scores(before, at, pass, [&](index_t b, index_t h, index_t i, index_t j, position d) {
           return encoder.term(q, k, 0.5, b, h, i, j, d);
         });
-        // Terms are below 2, and scores below 32.
-        const double of_storage = 32 * reference::storage_rounding<T>;
-        const double tolerance = 8 * 2 * dim * static_cast<double>(std::numeric_limits<S>::epsilon()) + of_storage;
+        // Terms are below 4, and scores below 64.
+        const double of_storage = 64 * reference::storage_rounding<T>;
+        const double tolerance = 8 * 4 * dim * static_cast<double>(std::numeric_limits<S>::epsilon()) + of_storage;
         INFO(queries << " queries, clip " << clip << ", causal " << causal);
         auto scores = before;
         encoder.bias(scores, inputs, at, pass);
@@ -266,7 +266,7 @@ TEST_CASE("keys of distances: query heads that share a key are summed before the
   gradient_buffer<float> sums(encoder.parameters());
   encoder.bias_backward(
       d,
-      attention_inputs<Eigen::bfloat16>{.scale = 0.5, .queries = heads(q, axis_order::time_head), .keys = heads(k, axis_order::time_head)},
+      attention_inputs<Eigen::bfloat16>{.scale = 0.25, .queries = heads(q, axis_order::time_head), .keys = heads(k, axis_order::time_head)},
       attention_gradients<Eigen::bfloat16>{.queries = {}, .keys = heads(d_k, axis_order::time_head)}, at, sums.spans());
   CHECK(static_cast<float>(d_k(0, 0, 0, 0)) == 1 + 0x1p-7f);
 }
