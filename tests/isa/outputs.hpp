@@ -12,6 +12,7 @@
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
 #include <posenc/kernels/table_bias.hpp>
+#include <posenc/kernels/widen.hpp>
 
 #include "random.hpp"
 #include "reference/stored.hpp"
@@ -131,6 +132,27 @@ std::vector<double> of_dot(auto&& run) {
         .a = a.data(), .b = b.data(), .rows = 3, .channels = channels, .a_row = channels, .b_row = channels, .sums = sums.data()});
     append(all, sums);
   }
+  return all;
+}
+
+template <class T>
+std::vector<compute<T>> of_widen(auto&& run) {
+  std::vector<compute<T>> all;
+  for (index_t channels = 0; channels <= 40; ++channels)
+    for (const bool shifted : {false, true}) {
+      const auto x = random_stored<T>(1, 3 * channels);
+      const auto shift = random_vector<compute<T>>(2, channels);
+      std::vector<compute<T>> y(x.size());
+      run(posenc::kernels::widen_call<T>{.x = x.data(),
+                                         .y = y.data(),
+                                         .rows = 3,
+                                         .channels = channels,
+                                         .x_row = channels,
+                                         .y_row = channels,
+                                         .shift = shifted ? shift.data() : nullptr,
+                                         .scale = compute<T>(1.3)});
+      append(all, y);
+    }
   return all;
 }
 

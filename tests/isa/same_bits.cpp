@@ -106,6 +106,12 @@ TEMPLATE_TEST_CASE("dot has the promised bits", "[isa]", float, double, bfloat16
                        [] { return outputs::of_dot<TestType>([](const auto& call) { posenc::kernels::dot(call); }); });
 }
 
+TEMPLATE_TEST_CASE("widen has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  using S = reference::compute<TestType>;
+  check_digest<S>(promised<TestType>::widen,
+                  [] { return outputs::of_widen<TestType>([](const auto& call) { posenc::kernels::widen(call); }); });
+}
+
 TEMPLATE_TEST_CASE("rotate has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<TestType>(promised<TestType>::rotate, [] { return outputs::of_rotate<TestType>(rotate); });
   CHECK(outputs::digest(outputs::of_rotate<TestType>(reference_rotate)) == promised<TestType>::rotate);

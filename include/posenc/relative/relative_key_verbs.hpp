@@ -10,6 +10,7 @@
 #include <posenc/gradients.hpp>   // attention_gradients, gradient_spans
 #include <posenc/heads.hpp>
 #include <posenc/relative/relative_products.hpp>
+#include <posenc/relative/relative_vectors.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
@@ -19,6 +20,13 @@
 #include <vector>
 
 namespace POSENC_NAMESPACE {
+
+/// What `add_gradient` of an encoder is given.
+template <class S>
+struct relative_key_gradient {
+  std::vector<S> vectors;  ///< `[head, distance, channel]`, a part for each head even where heads share them
+  std::vector<S> query_bias, key_bias;  ///< `[head, channel]`
+};
 
 /// scores[b, h, i, j] += factor * ((q_i + v_h) . key(j - i) + u_h . k_j), where u and v are biases per head or absent and the factor is
 /// that of Derived: the score scale, for keys that stand beside k. A `score_pass` scales before and masks after it.
@@ -32,13 +40,9 @@ namespace POSENC_NAMESPACE {
 ///   vectors(at)                 the relative_vectors at these positions or this state
 ///   factor(scale)               what multiplies them
 ///   query_bias(), key_bias()    v and u, `[head, channel]` or null
-///   add_gradient(at, heads, d)  adds a `relative_key_gradient` to the spans of the parameters
-template <class S>
-struct relative_key_gradient {
-  std::vector<S> vectors;  ///< `[head, distance, channel]`, a part for each head even where heads share them
-  std::vector<S> query_bias, key_bias;  ///< `[head, channel]`
-};
-
+///   has_vectors()               whether there are any: without, `bias` scales and masks only, and needs no queries
+///   require_spans(spans)        throws unless they fit the parameters
+///   add_gradient(at, heads, d, spans)  adds a `relative_key_gradient` to the spans of the parameters
 template <class Derived, compute_scalar S>
 class relative_key_verbs {
  public:
@@ -54,7 +58,7 @@ class relative_key_verbs {
     detail::require_scores_match(who, detail::positions_of(at), scores.extent(0), scores.extent(2), scores.extent(3));
     require_output(who, scores);
     if (scores.empty()) return;
-    detail::require_queries(derived().name(), scores, inputs.queries, derived().channels());
+    if (derived().has_vectors()) require_queries(scores, inputs.queries);
     if (derived().key_bias()) require_keys(scores, inputs.keys);
   }
 
@@ -64,16 +68,28 @@ class relative_key_verbs {
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const score_pass& pass, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
     require_fits(s, inputs, at);
-    if (s.empty()) return;
-    auto product = product_of(at, inputs, pass);
-    const std::vector<S> key_values = key_values_of(s, inputs, product.factor, run);
-    if (!key_values.empty()) product.key_values = key_values.data();
-    detail::add_relative_products(s, s, inputs.queries, product, run);
+    if (!s.empty()) run_scores(s, s, inputs, at, pass, run);
   }
   template <writable_tensor T, class Q, detail::placed_scores At>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const executor& run = {}) const {
     bias(scores, inputs, at, score_pass{}, run);
+  }
+
+  /// The same from `in` to `out`. They may be one tensor, but not overlap in part.
+  template <readable_tensor In, writable_tensor Out, class Q, detail::placed_scores At>
+    requires(rank_of<In> == 4 && rank_of<Out> == 4 && writable_as<element_t<Out>, S> && stored_as<element_t<In>, element_t<Out>> &&
+             readable_as<Q, S>)
+  void bias(const In& in, Out&& out, const attention_inputs<Q>& inputs, const At& at, const score_pass& pass = {},
+            const executor& run = {}) const {
+    const score_view<const element_t<Out>> from = in;
+    const score_view<element_t<Out>> to = out;
+    const std::string_view who = derived().name();
+    require(from.extents() == to.extents(), who, "the output must have the input's shape", from.extents(), to.extents());
+    require_fits(to, inputs, at);
+    require_rows(who, from);
+    require(!overlaps_partly(from, to), who, "input and output must be one view or not overlap", from.extents(), to.extents());
+    if (!to.empty()) run_scores(from, to, inputs, at, pass, run);
   }
 
   /// The gradient of `bias`: adds to d_inputs, where its views are given, and to d_parameters; d_scores becomes the gradient of the scores
@@ -86,10 +102,12 @@ class relative_key_verbs {
     const score_view<element_t<T>> d = d_scores;
     require_fits(d, inputs, at);
     derived().require_spans(d_parameters);
-    if (d_inputs.queries) detail::require_gradient(derived().name(), d_inputs.queries, inputs.queries);
+    const bool asks_queries = d_inputs.queries && derived().has_vectors();
+    if (asks_queries) require_gradient(d_inputs.queries, inputs.queries);
     const bool asks_keys = d_inputs.keys && derived().key_bias();
-    if (asks_keys) detail::require_gradient(derived().name(), d_inputs.keys, inputs.keys);
+    if (asks_keys) require_gradient(d_inputs.keys, inputs.keys);
     if (d.empty()) return;
+    if (!derived().has_vectors()) return detail::pass_scores_gradient(d, detail::positions_of(at), pass, run);
     const auto product = product_of(at, inputs, pass);
     const index_t heads = d.extent(1), channels = derived().channels();
     const auto zeros = [](index_t count) { return std::vector<S>(static_cast<std::size_t>(count)); };
@@ -103,7 +121,7 @@ class relative_key_verbs {
                                                                                    .key_values = pointer(d_key_values)},
                                            run);
     for (S& value : all.query_bias) value *= product.factor;
-    if (derived().key_bias()) add_key_gradients(inputs, d_inputs, product.factor, d_key_values, all.key_bias);
+    if (derived().key_bias()) add_key_gradients(inputs, d_inputs, product.factor, d_key_values, all.key_bias, run);
     derived().add_gradient(at, heads, all, d_parameters);
   }
   template <writable_tensor T, class Q, detail::placed_scores At>
@@ -118,6 +136,7 @@ class relative_key_verbs {
   const Derived& derived() const noexcept { return static_cast<const Derived&>(*this); }
 
   // What most encoders say; hidden by a member of Derived.
+  static constexpr bool has_vectors() noexcept { return true; }
   static constexpr const S* query_bias() noexcept { return nullptr; }
   static constexpr const S* key_bias() noexcept { return nullptr; }
   static constexpr S factor(double scale) noexcept { return static_cast<S>(scale); }
@@ -125,6 +144,15 @@ class relative_key_verbs {
  private:
   static S* pointer(std::vector<S>& values) { return values.empty() ? nullptr : values.data(); }
 
+  template <class T, class Q>
+  void require_queries(const score_view<T>& scores, const head_view<Q>& queries) const {
+    const std::string_view who = derived().name();
+    require(static_cast<bool>(queries), who, "the queries must be given", "none");
+    require(queries.batch() == scores.extent(0) && queries.time() == scores.extent(2) && queries.count() == scores.extent(1), who,
+            "the queries must be [batch, time, head] of the scores", queries.by_time().extents(), scores.extents());
+    require(queries.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), queries.channels());
+    require_rows(who, queries.by_time());
+  }
   template <class T, class Q>
   void require_keys(const score_view<T>& scores, const head_view<Q>& keys) const {
     const std::string_view who = derived().name();
@@ -136,6 +164,14 @@ class relative_key_verbs {
     require(keys.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), keys.channels());
     require_rows(who, keys.by_time());
   }
+  template <class Q>
+  void require_gradient(const head_view<Q>& d, const head_view<const Q>& of) const {
+    const std::string_view who = derived().name();
+    require(d.by_time().extents() == of.by_time().extents(), who, "gradients must have the shapes of what they are of",
+            of.by_time().extents(), d.by_time().extents());
+    require_output(who, d.by_time());
+  }
+
   template <class At, class Q>
   detail::relative_product<S> product_of(const At& at, const attention_inputs<Q>& inputs, const score_pass& pass) const {
     return {.vectors = derived().vectors(at),
@@ -143,6 +179,16 @@ class relative_key_verbs {
             .pass = pass,
             .factor = derived().factor(inputs.scale),
             .query_shift = derived().query_bias()};
+  }
+
+  template <class T, class In, class Q, class At>
+  void run_scores(const score_view<In>& in, const score_view<T>& out, const attention_inputs<Q>& inputs, const At& at,
+                  const score_pass& pass, const executor& run) const {
+    if (!derived().has_vectors()) return detail::pass_scores(in, out, detail::positions_of(at), pass, run);
+    auto product = product_of(at, inputs, pass);
+    const std::vector<S> key_values = key_values_of(out, inputs, product.factor, run);
+    if (!key_values.empty()) product.key_values = key_values.data();
+    detail::add_relative_products(in, out, inputs.queries, product, run);
   }
 
   static constexpr index_t keys_together = 64;
@@ -178,41 +224,49 @@ class relative_key_verbs {
     return values;
   }
 
-  /// From the gradient of what `key_values_of` made. In the order of batch, heads and keys.
+  /// From the gradient of what `key_values_of` made. Query heads that share a key's are summed before they are stored.
   template <class Q>
   void add_key_gradients(const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, S factor,
-                         const std::vector<S>& d_values, std::vector<S>& d_u) const {
+                         const std::vector<S>& d_values, std::vector<S>& d_u, const executor& run) const {
     const index_t channels = derived().channels(), keys = inputs.keys.time(), heads = static_cast<index_t>(d_u.size()) / channels;
-    const index_t sharing = heads / inputs.keys.count();
-    std::vector<S> some(static_cast<std::size_t>(keys_together * channels));
-    for (index_t b = 0; b < inputs.keys.batch(); ++b)
-      for (index_t h = 0; h < heads; ++h)
-        for (index_t j = 0; j < keys; j += keys_together) {
-          const index_t count = std::min(keys_together, keys - j);
-          const S* const d = d_values.data() + (b * heads + h) * keys + j;
-          detail::widen_rows<Q, S>(inputs.keys, b, j, count, h / sharing, some.data(), nullptr, factor);
-          kernels::linear_weight_gradient<S, S>({.d_y = d,
-                                                 .x = some.data(),
-                                                 .tokens = count,
-                                                 .in = channels,
-                                                 .out = 1,
-                                                 .d_y_token = 1,
-                                                 .x_token = channels,
-                                                 .d_w = d_u.data() + h * channels,
-                                                 .d_w_row = channels});
-          if (!d_inputs.keys) continue;
-          kernels::linear_input_gradient<S, S>({.d_y = d,
-                                                .d_x = some.data(),
-                                                .tokens = count,
-                                                .in = channels,
-                                                .out = 1,
-                                                .d_y_token = 1,
-                                                .d_x_token = channels,
-                                                .w = derived().key_bias() + h * channels,
-                                                .w_row = channels,
-                                                .accumulate = false});
-          detail::add_rows(d_inputs.keys, b, j, count, h / sharing, some.data(), factor);
-        }
+    const index_t sharing = heads / inputs.keys.count(), spare = 2 * keys_together * channels;
+    const double cost = 2 * detail::nanoseconds_per_product<S>(channels) * static_cast<double>(d_values.size());
+    const index_t parts = run.parts(inputs.keys.count(), cost);
+    std::vector<S> memory(static_cast<std::size_t>(parts * spare));
+    run.split(inputs.keys.count(), parts, [&](index_t part, index_t from, index_t to) {
+      S* const some = memory.data() + part * spare;
+      S* const d_some = some + keys_together * channels;
+      for (; from < to; ++from)
+        for (index_t b = 0; b < inputs.keys.batch(); ++b)
+          for (index_t j = 0; j < keys; j += keys_together) {
+            const index_t count = std::min(keys_together, keys - j);
+            detail::widen_rows<Q, S>(inputs.keys, b, j, count, from, some, nullptr, factor);
+            for (index_t h = from * sharing; h < (from + 1) * sharing; ++h) {
+              const S* const d = d_values.data() + (b * heads + h) * keys + j;
+              kernels::linear_weight_gradient<S, S>({.d_y = d,
+                                                     .x = some,
+                                                     .tokens = count,
+                                                     .in = channels,
+                                                     .out = 1,
+                                                     .d_y_token = 1,
+                                                     .x_token = channels,
+                                                     .d_w = d_u.data() + h * channels,
+                                                     .d_w_row = channels});
+              if (d_inputs.keys)
+                kernels::linear_input_gradient<S, S>({.d_y = d,
+                                                      .d_x = d_some,
+                                                      .tokens = count,
+                                                      .in = channels,
+                                                      .out = 1,
+                                                      .d_y_token = 1,
+                                                      .d_x_token = channels,
+                                                      .w = derived().key_bias() + h * channels,
+                                                      .w_row = channels,
+                                                      .accumulate = h > from * sharing});
+            }
+            if (d_inputs.keys) detail::add_rows(d_inputs.keys, b, j, count, from, d_some, factor);
+          }
+    });
   }
 };
 
