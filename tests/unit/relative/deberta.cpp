@@ -82,7 +82,7 @@ TEST_CASE("the terms are the sums of products, in double and in float", "[debert
   const auto expected = contextual_bias(block.as<double>(), at, {}, pairs_of(encoder, scale));
   auto scores = block.scores;
   encoder.bias(scores, block.inputs(scale), at);
-  CHECK(difference(scores, expected.cast<float>().eval(), 8 * 1.2e-7 * width * reference::size_of(expected)) == "");
+  CHECK(difference(scores, tensor<float>(expected.cast<float>()), 8 * 1.2e-7 * width * reference::size_of(expected)) == "");
 }
 
 TEST_CASE("many queries and keys are cut into blocks", "[deberta]") {
@@ -125,8 +125,7 @@ TEST_CASE("c2p with exact distances is a clipped relative key for each distance"
   const auto block = attention_block<double>::random(at, 1, 1, 1, width, 1);
   const auto encoder = random_deberta<double>(exact, {.c2p = true}, 1);
   std::vector<double> clipped;  // by the key's position minus the query's
-  const auto table = deberta<double>(encoder).parameters()[0].values;
-  const std::vector<double> rows(table.begin(), table.end());
+  const std::vector<double> rows = pairs_of(encoder, scale).keys;
   for (const std::ptrdiff_t row : {7, 7, 6, 5, 4, 3, 2, 1, 0})
     clipped.insert(clipped.end(), rows.begin() + row * width, rows.begin() + (row + 1) * width);
   const detail::relative_product<double> product{
@@ -189,7 +188,7 @@ void check_storage() {
   auto expected = widened.scores;
   encoder.bias(scores, block.inputs(scale), at, {.scale = 0.7, .causal = true});
   encoder.bias(expected, widened.inputs(scale), at, {.scale = 0.7, .causal = true});
-  CHECK(bit_difference(scores, expected.template cast<T>().eval()) == "");
+  CHECK(bit_difference(scores, tensor<T>(expected.template cast<T>())) == "");
 }
 TEST_CASE("storage of 16 bits is computed in float and rounded once", "[deberta]") {
   check_storage<Eigen::half>();
@@ -369,8 +368,7 @@ TEST_CASE("what does not fit is refused, and nothing is written", "[deberta]") {
   refused("[deberta] the keys must be [batch, time] of the scores but got [2, 5, 2, 5] and [2, 4, 4, 6]", bad, at);
   bad = good, bad.queries = bad.keys;
   refused("[deberta] the queries must be [batch, time, head] of the scores but got [2, 6, 2, 5] and [2, 4, 4, 6]", bad, at);
-  refused("[deberta queries] positions must be [time] or [batch, time] of the tensor but got [5] and [2, 4]", good,
-          {positions::range(5), at.keys});
+  refused("[deberta queries] time must match the positions but got 4 and 5", good, {positions::range(5), at.keys});
   const auto others = random_deberta<float>(exact, some, 3);
   refuses(block.scores, "[deberta] heads must match the encoder but got 3 and 4", [&] { others.bias(block.scores, good, at); });
   const auto narrow = random_deberta<float>(exact, {.p2c = true}, head_count, 4);
