@@ -91,7 +91,7 @@ class relative_key_verbs {
   }
 
   /// scores += ..., in place. inputs: the queries before scaling, where there is a u the keys too, and the score scale.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const score_pass& pass, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
@@ -103,7 +103,7 @@ class relative_key_verbs {
     if (!key_values.empty()) product.key_values = key_values.data();
     detail::add_relative_products(s, s, inputs.queries, product, run);
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const executor& run = {}) const {
     bias(scores, inputs, at, score_pass{}, run);
@@ -112,7 +112,7 @@ class relative_key_verbs {
   /// The gradient of `bias`: adds to d_inputs, where its views are given, and to d_parameters; d_scores becomes the gradient of the scores
   /// that came in, which differs only where a `score_pass` scaled or masked. Sums over queries are taken in S, in their order, head by
   /// head.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const score_pass& pass, const executor& run = {}) const {
@@ -140,7 +140,7 @@ class relative_key_verbs {
     if (derived().key_bias()) add_key_gradients(inputs, d_inputs, product.factor, d_key_values, all.key_bias);
     derived().add_gradient(placed, heads, all, d_parameters);
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const executor& run = {}) const {
