@@ -267,12 +267,13 @@ void check_gradient(const transformer_xl_options& options, std::size_t which, bo
   encoder.bias_backward(d_scores, block.inputs(scale),
                         {.queries = heads(d_queries, axis_order::time_head), .keys = heads(d_keys, axis_order::time_head)}, at, d.spans(),
                         pass);
-  CHECK(difference(d_scores, of(block.scores), 1e-10) == "");
-  CHECK(difference(d_queries, of(block.queries, 2), 1e-10) == "");
-  CHECK(difference(d_keys, of(block.keys, 3), 1e-10) == "");
   CHECK(difference(d.spans()[0], of(pairs.projection, 1), 1e-10) == "");
   CHECK(difference(d.spans()[1], of(pairs.u, 1), 1e-10) == "");
   CHECK(difference(d.spans()[2], of(pairs.v, 1), 1e-10) == "");
+  if (block.scores.size() > 1000) return;  // each of them is a pass over all pairs
+  CHECK(difference(d_scores, of(block.scores), 1e-10) == "");
+  CHECK(difference(d_queries, of(block.queries, 2), 1e-10) == "");
+  CHECK(difference(d_keys, of(block.keys, 3), 1e-10) == "");
 }
 TEST_CASE("gradients are the derivatives", "[transformer_xl]") {
   const transformer_xl_options tiny{.heads = 2, .channels = 3, .dim = 4, .order = channel_order::interleaved};
