@@ -3,9 +3,12 @@
 #pragma once
 
 #include <posenc/concepts.hpp>
+#include <posenc/executor.hpp>
 #include <posenc/positions.hpp>
 
+#include "catch.hpp"
 #include "random.hpp"
+#include "reference/difference.hpp"
 
 #include <unsupported/Eigen/CXX11/Tensor>
 
@@ -93,6 +96,60 @@ inline std::vector<placed_block> placed_blocks() {
             positions::ids(std::vector<position>{0, 1, 2, 3, 7, 8, 9, 24, 25, 16, 20, 21, no_position, 23}, 2)},
            2},
           {{positions::ids(std::vector(3, no_position)), positions::range(2)}, 1}};
+}
+
+/// With storage of 16 bits the encoder computes in float and rounds once.
+template <class T>
+void check_storage(const auto& encoder, const placed_block& placed, index_t heads, index_t channels) {
+  const auto block = attention_block<float>::random(placed.at, placed.batch, heads, 2, channels, 1).template as<T>();
+  const auto widened = block.template as<float>();
+  const score_pass pass{.scale = 0.7, .causal = true};
+  auto scores = block.scores;
+  auto expected = widened.scores;
+  encoder.bias(scores, block.inputs(0.3), placed.at, pass);
+  encoder.bias(expected, widened.inputs(0.3), placed.at, pass);
+  CHECK(bit_difference(scores, tensor<T>(expected.template cast<T>())) == "");
+}
+
+/// Scores of 4 heads of 5 channels have the same bits in chunks of `counts` queries (150 together) of one batch row, by threads, and in
+/// tensors of the other storage order.
+void check_bits(const auto& encoder, const std::vector<index_t>& counts) {
+  using namespace posenc;
+  const attention_positions at{positions::offsets(std::vector{30, 2}, 150), positions::range(140)};
+  const auto block = attention_block<float>::random(at, 2, 4, 2, 5, 1);
+  const auto inputs = block.inputs(0.3);
+  auto whole = block.scores, threaded = block.scores, parts = block.scores;
+  encoder.bias(whole, inputs, at);
+
+  Eigen::ThreadPool pool(3);
+  Eigen::ThreadPoolDevice device(&pool, 3);
+  encoder.bias(threaded, inputs, at, executor(device));
+  CHECK(bit_difference(threaded, whole) == "");
+
+  const auto row = [](const head_view<const float>& x, index_t b) {
+    const auto& v = x.by_time();
+    return head_view<const float>({&v(b, 0, 0, 0), {1, v.extent(1), v.extent(2), v.extent(3)}, v.strides()});
+  };
+  index_t from = 0;
+  for (const index_t count : counts) {
+    for (index_t b = 0; b < 2; ++b) {
+      const attention_inputs<float> own{.scale = 0.3, .queries = row(inputs.queries, b).slice(from, count), .keys = row(inputs.keys, b)};
+      const score_view<float> some(&parts(b, 0, from, 0), {1, 4, count, 140}, score_view<float>(parts).strides());
+      encoder.bias(some, own, attention_positions{positions::range(count, (b == 0 ? 30 : 2) + from), positions::range(140)});
+    }
+    from += count;
+  }
+  CHECK(bit_difference(parts, whole) == "");
+
+  Eigen::Tensor<float, 4> scores = block.scores.swap_layout();
+  const Eigen::Tensor<float, 4> queries = block.queries.swap_layout(), keys = block.keys.swap_layout();
+  const attention_inputs<float> by_columns{
+      .scale = 0.3, .queries = heads(queries, axis_order::time_head), .keys = heads(keys, axis_order::time_head)};
+  encode_scores(encoder, scores, by_columns, prepare(encoder, at));
+  CHECK(bit_difference(scores, whole) == "");
+
+  check_storage<Eigen::half>(encoder, placed_blocks()[3], 4, 5);
+  check_storage<Eigen::bfloat16>(encoder, placed_blocks()[3], 4, 5);
 }
 
 }  // namespace reference

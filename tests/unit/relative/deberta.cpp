@@ -14,7 +14,6 @@
 #include <limits>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace {
@@ -148,65 +147,8 @@ TEST_CASE("far ids have the rows of the ends", "[deberta]") {
   CHECK(bit_difference(scores, expected) == "");
 }
 
-TEST_CASE("chunks, threads and other rows of the batch change no bit", "[deberta]") {
-  const attention_positions at{positions::offsets(std::vector{30, 2}, 150), positions::range(140)};
-  const auto block = attention_block<float>::random(at, 2, head_count, 2, width, 1);
-  const auto encoder = random_deberta<float>(huggingface, {.c2p = true, .p2c = true, .p2p = true});
-  auto whole = block.scores;
-  encoder.bias(whole, block.inputs(scale), at);
-
-  Eigen::ThreadPool pool(3);
-  Eigen::ThreadPoolDevice device(&pool, 3);
-  auto threaded = block.scores;
-  encoder.bias(threaded, block.inputs(scale), at, executor(device));
-  CHECK(bit_difference(threaded, whole) == "");
-
-  auto parts = block.scores;
-  for (index_t from = 0, count; from < 150; from += count) {
-    count = from == 0 ? 97 : from < 100 ? 1 : 150 - from;
-    for (index_t b = 0; b < 2; ++b) {
-      auto inputs = block.inputs(scale);
-      const auto row = [&](const auto& x) {
-        const auto& v = x.by_time();
-        return head_view<const float>({&v(b, 0, 0, 0), {1, v.extent(1), v.extent(2), v.extent(3)}, v.strides()});
-      };
-      inputs.queries = row(inputs.queries).slice(from, count), inputs.keys = row(inputs.keys);
-      const score_view<float> some(&parts(b, 0, from, 0), {1, head_count, count, 140}, score_view<float>(parts).strides());
-      encoder.bias(some, inputs, {positions::range(count, (b == 0 ? 30 : 2) + from), positions::range(140)});
-    }
-  }
-  CHECK(bit_difference(parts, whole) == "");
-}
-
-template <class T>
-void check_storage() {
-  const auto [at, batch] = reference::placed_blocks()[3];
-  const auto block = attention_block<float>::random(at, batch, head_count, 2, width, 1).as<T>();
-  const auto widened = block.template as<float>();
-  const auto encoder = random_deberta<float>(microsoft, {.c2p = true, .p2c = true, .p2p = true});
-  auto scores = block.scores;
-  auto expected = widened.scores;
-  encoder.bias(scores, block.inputs(scale), at, {.scale = 0.7, .causal = true});
-  encoder.bias(expected, widened.inputs(scale), at, {.scale = 0.7, .causal = true});
-  CHECK(bit_difference(scores, tensor<T>(expected.template cast<T>())) == "");
-}
-TEST_CASE("storage of 16 bits is computed in float and rounded once", "[deberta]") {
-  check_storage<Eigen::half>();
-  check_storage<Eigen::bfloat16>();
-}
-
-TEST_CASE("tensors of either storage order", "[deberta]") {
-  const auto [at, batch] = reference::placed_blocks()[3];
-  const auto block = attention_block<double>::random(at, batch, head_count, 2, width, 1);
-  const auto encoder = random_deberta<double>(microsoft, {.c2p = true, .p2c = true});
-  auto expected = block.scores;
-  encoder.bias(expected, block.inputs(scale), at);
-  Eigen::Tensor<double, 4> scores = block.scores.swap_layout();
-  const Eigen::Tensor<double, 4> queries = block.queries.swap_layout(), keys = block.keys.swap_layout();
-  const attention_inputs<double> inputs{
-      .scale = scale, .queries = heads(queries, axis_order::time_head), .keys = heads(keys, axis_order::time_head)};
-  encode_scores(encoder, scores, inputs, at);
-  CHECK(bit_difference(scores, expected) == "");
+TEST_CASE("chunks, threads, other rows of the batch, storage and its order change no bit", "[deberta]") {
+  reference::check_bits(random_deberta<float>(huggingface, {.c2p = true, .p2c = true, .p2p = true}), {97, 1, 1, 1, 50});
 }
 
 /// Gradients of the sum of weights * scores, by differences of the pairwise form.
