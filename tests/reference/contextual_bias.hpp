@@ -72,6 +72,14 @@ tensor<double> contextual_bias(const attention_block<double>& block, const atten
   return out;
 }
 
+/// The sum of weights * scores that are not masked.
+inline double unmasked_dot(const tensor<double>& weights, const tensor<double>& scores) {
+  double sum = 0;
+  for (index_t n = 0; n < scores.size(); ++n)
+    if (std::isfinite(scores.data()[n])) sum += weights.data()[n] * scores.data()[n];
+  return sum;
+}
+
 /// The largest finite magnitude.
 inline double size_of(const tensor<double>& x) {
   double size = 0;

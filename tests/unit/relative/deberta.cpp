@@ -161,13 +161,7 @@ void check_gradient(const deberta_distances& distances, const deberta_terms& ter
   auto pairs = pairs_of(encoder, scale);
   auto weights = block.scores;
   fill(weights, 9);
-  const auto loss = [&] {
-    const auto scores = contextual_bias(block, at, pass, pairs);
-    double sum = 0;
-    for (index_t n = 0; n < scores.size(); ++n)
-      if (std::isfinite(scores.data()[n])) sum += weights.data()[n] * scores.data()[n];
-    return sum;
-  };
+  const auto loss = [&] { return reference::unmasked_dot(weights, contextual_bias(block, at, pass, pairs)); };
   const auto of = [&](auto& x) { return reference::derivatives({x.data(), static_cast<std::size_t>(x.size())}, loss, 0.25); };
   auto d_scores = weights, d_queries = block.queries, d_keys = block.keys;
   d_queries.setConstant(2), d_keys.setConstant(3);

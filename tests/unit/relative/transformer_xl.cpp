@@ -191,13 +191,7 @@ void check_gradient(const transformer_xl_options& options, std::size_t which, bo
   auto pairs = pairs_of(encoder);
   auto weights = block.scores;
   fill(weights, 9);
-  const auto loss = [&] {
-    const auto scores = contextual_bias(block, at, pass, pairs);
-    double sum = 0;
-    for (index_t n = 0; n < scores.size(); ++n)
-      if (std::isfinite(scores.data()[n])) sum += weights.data()[n] * scores.data()[n];
-    return sum;
-  };
+  const auto loss = [&] { return reference::unmasked_dot(weights, contextual_bias(block, at, pass, pairs)); };
   const auto of = [&](auto& x, double start = 0) {
     auto values = reference::derivatives({x.data(), static_cast<std::size_t>(x.size())}, loss, 0.25);
     for (double& value : values) value += start;
