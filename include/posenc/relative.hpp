@@ -11,7 +11,13 @@
 #include <posenc/relative/t5_bias.hpp>
 
 // Of sequences, from queries and keys.
+#include <posenc/relative/deberta.hpp>
 #include <posenc/relative/gated_bias.hpp>
+#include <posenc/relative/music_transformer.hpp>
+#include <posenc/relative/project_rows.hpp>
+#include <posenc/relative/relative_logits.hpp>
+#include <posenc/relative/shaw.hpp>
+#include <posenc/relative/transformer_xl.hpp>
 
 // Of pictures and windows.
 #include <posenc/relative/decomposed_bias.hpp>

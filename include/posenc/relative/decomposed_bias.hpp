@@ -13,6 +13,7 @@
 #include <posenc/positions.hpp>
 #include <posenc/relative/bias_table.hpp>
 #include <posenc/relative/relative_products.hpp>
+#include <posenc/relative/require_inputs.hpp>
 #include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
 

@@ -12,6 +12,7 @@
 #include <posenc/kernels/linear.hpp>
 #include <posenc/relative/bias_table.hpp>
 #include <posenc/relative/relative_products.hpp>
+#include <posenc/relative/require_inputs.hpp>
 #include <posenc/relative/t5_bias.hpp>
 #include <posenc/required.hpp>
 #include <posenc/tensor.hpp>

@@ -11,6 +11,7 @@
 #include <posenc/heads.hpp>
 #include <posenc/relative/relative_products.hpp>
 #include <posenc/relative/relative_vectors.hpp>
+#include <posenc/relative/require_inputs.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
@@ -37,7 +38,8 @@ struct relative_key_gradient {
 /// Storage of 16 bits computes in float and rounds once.
 ///
 /// Derived offers name(), channels(), heads() (0: any number), and to this class:
-///   vectors(at)                 the relative_vectors at these positions or this state
+///   placed(at, run)             these positions, or what `prepare` makes of them
+///   vectors(at)                 the relative_vectors at that
 ///   factor(scale)               what multiplies them
 ///   query_bias(), key_bias()    v and u, `[head, channel]` or null
 ///   has_vectors()               whether there are any: without, `bias` scales and masks only, and needs no queries
@@ -58,19 +60,19 @@ class relative_key_verbs {
     detail::require_scores_match(who, detail::positions_of(at), scores.extent(0), scores.extent(2), scores.extent(3));
     require_output(who, scores);
     if (scores.empty()) return;
-    if (derived().has_vectors()) require_queries(scores, inputs.queries);
-    if (derived().key_bias()) require_keys(scores, inputs.keys);
+    if (derived().has_vectors()) detail::require_queries(who, scores, inputs.queries, derived().channels());
+    if (derived().key_bias()) detail::require_keys(who, scores, inputs.keys, derived().channels());
   }
 
   /// scores += ..., in place. inputs: the queries before scaling, where there is a u the keys too, and the score scale.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const score_pass& pass, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
     require_fits(s, inputs, at);
     if (!s.empty()) run_scores(s, s, inputs, at, pass, run);
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const executor& run = {}) const {
     bias(scores, inputs, at, score_pass{}, run);
@@ -95,7 +97,7 @@ class relative_key_verbs {
   /// The gradient of `bias`: adds to d_inputs, where its views are given, and to d_parameters; d_scores becomes the gradient of the scores
   /// that came in, which differs only where a `score_pass` scaled or masked. Sums over queries are taken in S, in their order, head by
   /// head.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const score_pass& pass, const executor& run = {}) const {
@@ -103,12 +105,13 @@ class relative_key_verbs {
     require_fits(d, inputs, at);
     derived().require_spans(d_parameters);
     const bool asks_queries = d_inputs.queries && derived().has_vectors();
-    if (asks_queries) require_gradient(d_inputs.queries, inputs.queries);
+    if (asks_queries) detail::require_gradient(derived().name(), d_inputs.queries, inputs.queries);
     const bool asks_keys = d_inputs.keys && derived().key_bias();
-    if (asks_keys) require_gradient(d_inputs.keys, inputs.keys);
+    if (asks_keys) detail::require_gradient(derived().name(), d_inputs.keys, inputs.keys);
     if (d.empty()) return;
     if (!derived().has_vectors()) return detail::pass_scores_gradient(d, detail::positions_of(at), pass, run);
-    const auto product = product_of(at, inputs, pass);
+    const auto& placed = derived().placed(at, run);  // lives on where it is made here
+    const auto product = product_of(placed, inputs, pass);
     const index_t heads = d.extent(1), channels = derived().channels();
     const auto zeros = [](index_t count) { return std::vector<S>(static_cast<std::size_t>(count)); };
     relative_key_gradient<S> all{zeros(checked_product(derived().name(), std::array{heads, product.vectors.count, channels}, sizeof(S))),
@@ -122,9 +125,9 @@ class relative_key_verbs {
                                            run);
     for (S& value : all.query_bias) value *= product.factor;
     if (derived().key_bias()) add_key_gradients(inputs, d_inputs, product.factor, d_key_values, all.key_bias, run);
-    derived().add_gradient(at, heads, all, d_parameters);
+    derived().add_gradient(placed, heads, all, d_parameters);
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const executor& run = {}) const {
@@ -139,38 +142,14 @@ class relative_key_verbs {
   static constexpr bool has_vectors() noexcept { return true; }
   static constexpr const S* query_bias() noexcept { return nullptr; }
   static constexpr const S* key_bias() noexcept { return nullptr; }
+  template <class At>
+  static const At& placed(const At& at, const executor&) noexcept {
+    return at;
+  }
   static constexpr S factor(double scale) noexcept { return static_cast<S>(scale); }
 
  private:
   static S* pointer(std::vector<S>& values) { return values.empty() ? nullptr : values.data(); }
-
-  template <class T, class Q>
-  void require_queries(const score_view<T>& scores, const head_view<Q>& queries) const {
-    const std::string_view who = derived().name();
-    require(static_cast<bool>(queries), who, "the queries must be given", "none");
-    require(queries.batch() == scores.extent(0) && queries.time() == scores.extent(2) && queries.count() == scores.extent(1), who,
-            "the queries must be [batch, time, head] of the scores", queries.by_time().extents(), scores.extents());
-    require(queries.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), queries.channels());
-    require_rows(who, queries.by_time());
-  }
-  template <class T, class Q>
-  void require_keys(const score_view<T>& scores, const head_view<Q>& keys) const {
-    const std::string_view who = derived().name();
-    require(static_cast<bool>(keys), who, "the keys must be given", "none");
-    require(keys.batch() == scores.extent(0) && keys.time() == scores.extent(3), who, "the keys must be [batch, time] of the scores",
-            keys.by_time().extents(), scores.extents());
-    require(keys.count() > 0 && scores.extent(1) % keys.count() == 0, who, "the number of query heads must be a multiple of key heads",
-            scores.extent(1), keys.count());
-    require(keys.channels() == derived().channels(), who, "channels must match the encoder", derived().channels(), keys.channels());
-    require_rows(who, keys.by_time());
-  }
-  template <class Q>
-  void require_gradient(const head_view<Q>& d, const head_view<const Q>& of) const {
-    const std::string_view who = derived().name();
-    require(d.by_time().extents() == of.by_time().extents(), who, "gradients must have the shapes of what they are of",
-            of.by_time().extents(), d.by_time().extents());
-    require_output(who, d.by_time());
-  }
 
   template <class At, class Q>
   detail::relative_product<S> product_of(const At& at, const attention_inputs<Q>& inputs, const score_pass& pass) const {
@@ -185,7 +164,8 @@ class relative_key_verbs {
   void run_scores(const score_view<In>& in, const score_view<T>& out, const attention_inputs<Q>& inputs, const At& at,
                   const score_pass& pass, const executor& run) const {
     if (!derived().has_vectors()) return detail::pass_scores(in, out, detail::positions_of(at), pass, run);
-    auto product = product_of(at, inputs, pass);
+    const auto& placed = derived().placed(at, run);  // lives on where it is made here
+    auto product = product_of(placed, inputs, pass);
     const std::vector<S> key_values = key_values_of(out, inputs, product.factor, run);
     if (!key_values.empty()) product.key_values = key_values.data();
     detail::add_relative_products(in, out, inputs.queries, product, run);

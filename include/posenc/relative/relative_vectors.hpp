@@ -127,10 +127,10 @@ void multiply(const relative_vectors<S>& vectors, const needed_vectors& some, in
                       .w = vectors.data + h * vectors.head + some.of * vectors.distance,
                       .w_row = vectors.distance});
 }
-/// rows[n] = sum over v of y[n, v] vector v.
+/// rows[n] = sum over v of y[n, v] vector v, or that added to it.
 template <class S>
 void multiply_transposed(const relative_vectors<S>& vectors, const needed_vectors& some, index_t h, index_t channels, const S* y,
-                         index_t count, S* rows) {
+                         index_t count, S* rows, bool accumulate = false) {
   kernels::linear_input_gradient<S, S>({.d_y = y,
                                         .d_x = rows,
                                         .tokens = count,
@@ -140,7 +140,7 @@ void multiply_transposed(const relative_vectors<S>& vectors, const needed_vector
                                         .d_x_token = channels,
                                         .w = vectors.data + h * vectors.head + some.of * vectors.distance,
                                         .w_row = vectors.distance,
-                                        .accumulate = false});
+                                        .accumulate = accumulate});
 }
 
 /// d_vectors[v] += sum over n of y[n, v] rows[n], for the vectors `[distance, channel]` of one head.
