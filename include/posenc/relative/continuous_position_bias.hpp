@@ -114,7 +114,7 @@ class continuous_position_bias : public window_bias_verbs<continuous_position_bi
     require(heads > 0, name(), "heads must be positive", heads);
     require(hidden > 0, name(), "hidden must be positive", hidden);
     require(options.pretrained_window.empty() || mode == continuous_bias_mode::swin, name(), "only mode swin knows a pretrained window",
-            options.pretrained_window);
+            mode == continuous_bias_mode::cr ? "cr" : "crossformer");
     require(options.pretrained_window.empty() || options.pretrained_window.size() == window.size(), name(),
             "a pretrained window must have as many axes as the window", window.size(), options.pretrained_window.size());
     for (const index_t extent : options.pretrained_window)
