@@ -6,6 +6,7 @@
 #include <posenc/error.hpp>      // require
 #include <posenc/gradients.hpp>  // parameter, gradient_spans
 #include <posenc/kernels/linear.hpp>
+#include <posenc/mlp_layer.hpp>
 #include <posenc/random.hpp>
 #include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
@@ -21,11 +22,6 @@
 #include <vector>
 
 namespace POSENC_NAMESPACE {
-
-enum class mlp_activation {
-  relu,  ///< max(x, 0): FIRE, Swin v2, CrossFormer
-  silu   ///< x / (1 + exp(-x)): x-transformers
-};
 
 struct mlp_options {
   required<index_t> in, out;
@@ -108,8 +104,8 @@ class mlp {
     for (const layer& one : layers_) {
       const auto in = static_cast<double>((one.in + 15) / 16 * 16), out = static_cast<double>(one.out);
       const bool last = &one == &layers_.back();
-      sum += in * out / 20 + (last ? 0 : out * (options_.activation == mlp_activation::silu ? 6 : 0.5)) +
-             2 * static_cast<double>(one.norm_weight.size());
+      sum += in * out / (sizeof(S) == 4 ? 28 : 14) + (last ? 0 : out * (options_.activation == mlp_activation::silu ? 5.5 : 0.5)) +
+             static_cast<double>(one.norm_weight.size());
     }
     return sum;
   }
@@ -132,7 +128,7 @@ class mlp {
       index_t step = x.stride(0);
       S *here = workspace.data(), *there = here + block * widest();
       for (std::size_t n = 0; n + 1 < layers_.size(); ++n) {
-        run_hidden(layers_[n], in, step, rows, here, here, here);
+        layers_[n].run(options_.activation, in, step, rows, here, here, here);
         in = here, step = layers_[n].out;
         std::swap(here, there);
       }
@@ -187,7 +183,7 @@ class mlp {
       const S* in = &x(from, 0);
       index_t step = x.stride(0);
       for (std::size_t n = 0; n < hidden.size(); ++n) {
-        run_hidden(layers_[n], in, step, rows, hidden[n].linear.data(), hidden[n].normed.data(), hidden[n].active.data());
+        layers_[n].run(options_.activation, in, step, rows, hidden[n].linear.data(), hidden[n].normed.data(), hidden[n].active.data());
         in = hidden[n].active.data(), step = layers_[n].out;
       }
       const S* d_out = &d_y(from, 0);
@@ -197,9 +193,9 @@ class mlp {
       for (std::size_t n = layers_.size(); n-- > 0;) {
         const layer& one = layers_[n];
         if (n < hidden.size()) {  // d_out is `there`, and mine to change
-          activation_gradient(hidden[n].normed.data(), there, rows * one.out);
+          one.activation_gradient(options_.activation, hidden[n].normed.data(), rows, there);
           if (!one.norm_weight.empty()) {
-            norm_gradient(one, hidden[n].linear.data(), rows, there, d_parameters[after - 2].data(), d_parameters[after - 1].data());
+            one.norm_gradient(hidden[n].linear.data(), rows, there, d_parameters[after - 2].data(), d_parameters[after - 1].data());
             after -= 2;
           }
         }
@@ -236,11 +232,7 @@ class mlp {
  private:
   static constexpr index_t block = 64;  // rows at a time: what they need stays in a cache
 
-  struct layer {
-    index_t in, out;
-    std::vector<S> weight, bias, norm_weight, norm_bias;  // empty: there is none
-    friend bool operator==(const layer&, const layer&) = default;
-  };
+  using layer = detail::mlp_layer<S>;
   /// What a block of rows was on its way through a hidden layer.
   struct passed {
     std::vector<S> linear, normed, active;
@@ -288,77 +280,6 @@ class mlp {
   static void require_apart(const tensor_view<const S, 2>& read, const tensor_view<const S, 2>& written) {
     require(!overlaps_partly(read, written) && (written.empty() || read.data() != written.data()), name(),
             "what is written must not overlap what is read", read.extents(), written.extents());
-  }
-
-  /// x `[row, in]` to linear, normed and active `[row, out]`, which may be one.
-  void run_hidden(const layer& one, const S* x, index_t x_row, index_t rows, S* linear, S* normed, S* active) const {
-    kernels::linear<S>({.x = x,
-                        .y = linear,
-                        .tokens = rows,
-                        .in = one.in,
-                        .out = one.out,
-                        .x_token = x_row,
-                        .y_token = one.out,
-                        .w = one.weight.data(),
-                        .w_row = one.in,
-                        .start = one.bias.empty() ? nullptr : one.bias.data()});
-    if (one.norm_weight.empty()) {
-      if (normed != linear) std::copy_n(linear, rows * one.out, normed);
-    } else {
-      for (index_t r = 0; r < rows; ++r) norm(one, linear + r * one.out, normed + r * one.out);
-    }
-    for (index_t n = 0; n < rows * one.out; ++n)
-      active[n] = options_.activation == mlp_activation::relu ? (normed[n] < 0 ? S(0) : normed[n]) : normed[n] / (1 + std::exp(-normed[n]));
-  }
-  void activation_gradient(const S* normed, S* d, index_t count) const {
-    for (index_t n = 0; n < count; ++n) {
-      if (options_.activation == mlp_activation::relu) {
-        d[n] = normed[n] > 0 ? d[n] : S(0);
-      } else {
-        const S sigmoid = 1 / (1 + std::exp(-normed[n]));
-        d[n] *= sigmoid * (1 + normed[n] * (1 - sigmoid));
-      }
-    }
-  }
-
-  struct moments {
-    double mean, scale;  ///< scale: 1 / standard deviation
-  };
-  static moments moments_of(const S* x, index_t channels) {
-    double mean = 0, square = 0;
-    for (index_t c = 0; c < channels; ++c) mean += static_cast<double>(x[c]);
-    mean /= static_cast<double>(channels);
-    for (index_t c = 0; c < channels; ++c) square += (static_cast<double>(x[c]) - mean) * (static_cast<double>(x[c]) - mean);
-    return {mean, 1 / std::sqrt(square / static_cast<double>(channels) + 1e-5)};
-  }
-  static void norm(const layer& one, const S* x, S* out) {
-    const auto [mean, scale] = moments_of(x, one.out);
-    for (index_t c = 0; c < one.out; ++c) {
-      const auto k = static_cast<std::size_t>(c);
-      out[c] = static_cast<S>((static_cast<double>(x[c]) - mean) * scale * static_cast<double>(one.norm_weight[k]) +
-                              static_cast<double>(one.norm_bias[k]));
-    }
-  }
-  /// d: the gradient of what left the norm, in; of what came in, out.
-  static void norm_gradient(const layer& one, const S* x, index_t rows, S* d, S* d_weight, S* d_bias) {
-    const auto channels = static_cast<double>(one.out);
-    for (index_t r = 0; r < rows; ++r, x += one.out, d += one.out) {
-      const auto [mean, scale] = moments_of(x, one.out);
-      double sum = 0, product = 0;
-      for (index_t c = 0; c < one.out; ++c) {
-        const double normed = (static_cast<double>(x[c]) - mean) * scale;
-        d_weight[c] += static_cast<S>(static_cast<double>(d[c]) * normed);
-        d_bias[c] += d[c];
-        const double inner = static_cast<double>(d[c]) * static_cast<double>(one.norm_weight[static_cast<std::size_t>(c)]);
-        sum += inner;
-        product += inner * normed;
-      }
-      for (index_t c = 0; c < one.out; ++c) {
-        const double normed = (static_cast<double>(x[c]) - mean) * scale;
-        const double inner = static_cast<double>(d[c]) * static_cast<double>(one.norm_weight[static_cast<std::size_t>(c)]);
-        d[c] = static_cast<S>(scale * (inner - (sum + normed * product) / channels));
-      }
-    }
   }
 
   mlp_options options_;

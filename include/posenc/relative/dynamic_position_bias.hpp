@@ -51,7 +51,7 @@ class dynamic_position_bias : public relative_bias_verbs<dynamic_position_bias<S
   const dynamic_position_bias_options& options() const noexcept { return options_; }
   index_t heads() const noexcept { return options_.heads; }
   const mlp<S>& network() const noexcept { return network_; }
-  double nanoseconds_per_bias() const noexcept { return 1 + (15 + network_.nanoseconds_per_row()) / static_cast<double>(heads()); }
+  double nanoseconds_per_bias() const noexcept { return 3 + (20 + network_.nanoseconds_per_row()) / static_cast<double>(heads()); }
 
   /// The network's, with x-transformers' names: mlp.0.0.weight, mlp.0.0.bias, ..., mlp.2.weight, mlp.2.bias. To load a checkpoint, write
   /// there.

@@ -65,7 +65,7 @@ class fire : public relative_bias_verbs<fire<S>, S> {
   const mlp<S>& network() const noexcept { return network_; }
   /// |L_multiplier L|: queries below it are measured against it.
   double threshold() const noexcept { return std::abs(static_cast<double>(multiplier_) * options_.init_L); }
-  double nanoseconds_per_bias() const noexcept { return 1 + (15 + network_.nanoseconds_per_row()) / static_cast<double>(heads()); }
+  double nanoseconds_per_bias() const noexcept { return 3 + (20 + network_.nanoseconds_per_row()) / static_cast<double>(heads()); }
   /// Strictly below, since a query at the threshold has another gradient.
   bool distance_decides(const attention_positions& at) const noexcept { return static_cast<double>(at.queries.last()) < threshold(); }
   static constexpr distance_range ends() noexcept { return {std::numeric_limits<position>::min(), 0}; }

@@ -110,7 +110,7 @@ class kerple_log : public detail::kerple_verbs<kerple_log<S>, S> {
   kerple_log(std::span<const S> p, std::span<const S> a) : detail::kerple_verbs<kerple_log, S>(p, a) {}
 
   static constexpr std::string_view name() noexcept { return "kerple_log"; }
-  static constexpr double nanoseconds_per_bias() noexcept { return 12; }
+  static constexpr double nanoseconds_per_bias() noexcept { return 7; }
 
  private:
   friend detail::kerple_verbs<kerple_log, S>;
@@ -136,7 +136,7 @@ class kerple_power : public detail::kerple_verbs<kerple_power<S>, S> {
   kerple_power(std::span<const S> p, std::span<const S> a) : detail::kerple_verbs<kerple_power, S>(p, a) {}
 
   static constexpr std::string_view name() noexcept { return "kerple_power"; }
-  static constexpr double nanoseconds_per_bias() noexcept { return 20; }
+  static constexpr double nanoseconds_per_bias() noexcept { return 11; }
 
  private:
   friend detail::kerple_verbs<kerple_power, S>;

@@ -30,7 +30,7 @@ class proximal_bias : public relative_bias_verbs<proximal_bias<S>, S> {
 
   static constexpr std::string_view name() noexcept { return "proximal_bias"; }
   index_t heads() const noexcept { return heads_; }
-  double nanoseconds_per_bias() const noexcept { return 0.3 + 12 / static_cast<double>(heads_); }
+  double nanoseconds_per_bias() const noexcept { return 0.3 + 7 / static_cast<double>(heads_); }
 
   friend bool operator==(const proximal_bias& one, const proximal_bias& other) { return one.heads_ == other.heads_; }
 
