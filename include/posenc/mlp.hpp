@@ -70,7 +70,7 @@ class mlp {
   /// The same network in another scalar.
   template <compute_scalar Other>
   explicit mlp(const mlp<Other>& other) : mlp(other.options()) {
-    for_each_parameter(layers_, [this, source = other.values()](std::vector<S>& values, const auto&) mutable {
+    for_each_parameter(layers_, [source = other.values()](std::vector<S>& values, const auto&) mutable {
       std::ranges::transform(source.front(), values.begin(), [](Other value) { return static_cast<S>(value); });
       source.erase(source.begin());
     });
