@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -102,11 +101,10 @@ void add_window(suite& all, const window_case& what, const size_class& size) {
             table[static_cast<std::size_t>(((i / side - j / side + side - 1) * along + i % side - j % side + side - 1) * heads + h)];
 }
 
-void add_prepare(suite& all, index_t side) {
+void add_prepare(suite& all, index_t side, const char* size) {
   constexpr index_t heads = 8;
   const index_t time = side * side, along = 2 * side - 1, count = heads * time * time;
   const double bytes = static_cast<double>(count) * sizeof(float);
-  const std::string size = std::to_string(side) + "x" + std::to_string(side);
   const row& one = all.add_row({.path = "continuous_position_bias_prepare_f32",
                                 .size = size,
                                 .shape = shape_text({heads, time, time}),
@@ -131,7 +129,8 @@ void add_window_biases(suite& all) {
   for (const size_class& size : all.sizes()) add_window(all, {"window_bias_f32_14x14_prefix", 14, 1, 12, {ready}}, size);
   // A picture whose pairs are too many for a table of them.
   if (all.sizes().size() > 1) add_window(all, {"window_bias_f32_64x64", 64, 0, 2, {ready}}, all.sizes().back());
-  for (const index_t side : {7, 14}) add_prepare(all, side);
+  add_prepare(all, 7, "7x7");
+  add_prepare(all, 14, "14x14");
 }
 
 }  // namespace bench
