@@ -144,6 +144,35 @@ TEST_CASE("continuous_position_bias is its network, evaluated pair by pair", "[c
   check<Eigen::bfloat16, float>(4e-3);
 }
 
+TEST_CASE("continuous_position_bias takes scores whose windows, heads and queries lie apart", "[continuous_position_bias]") {
+  const auto encoder = encoder_of<float>({.window = {3, 2}, .heads = 3, .mode = mode::swin, .hidden = 5});
+  const auto state = encoder.prepare({whole({3, 2}), whole({3, 2})});
+  const auto before = random_tensor<score_tensor<float>>(1, 2, 3, 6, 6);
+  auto expected = before;
+  encoder.bias(expected, state);
+  // Keys always lie side by side; then queries, then heads, then none.
+  for (const auto& strides :
+       {std::array<index_t, 4>{200, 36, 6, 1}, std::array<index_t, 4>{200, 50, 6, 1}, std::array<index_t, 4>{200, 60, 9, 1}}) {
+    std::vector<float> memory(400, 7), elsewhere = memory;
+    const posenc::score_view<float> scores(memory.data(), {2, 3, 6, 6}, strides), out(elsewhere.data(), {2, 3, 6, 6}, strides);
+    score_tensor<float> in_place = before, from_other = before, to_other = before;
+    const auto each = [&](auto&& act) {
+      for (index_t b = 0; b < 2; ++b)
+        for (index_t h = 0; h < 3; ++h)
+          for (index_t i = 0; i < 6; ++i)
+            for (index_t j = 0; j < 6; ++j) act(b, h, i, j);
+    };
+    each([&](auto... at) { scores(at...) = before(at...); });
+    encoder.bias(before, out, state);
+    encoder.bias(scores, from_other, state);
+    encoder.bias(scores, state);
+    each([&](auto... at) { in_place(at...) = scores(at...), to_other(at...) = out(at...); });
+    for (const auto& got : {in_place, from_other, to_other}) CHECK(reference::bit_difference(got, expected) == "");
+    CHECK(std::ranges::count(memory, 7.0f) == 400 - 216);
+    CHECK(std::ranges::count(elsewhere, 7.0f) == 400 - 216);
+  }
+}
+
 TEST_CASE("continuous_position_bias has hand-computed values", "[continuous_position_bias]") {
   using cell = std::array<position, 2>;
   // 8 * 7 / 8 + 1 = 8, whose logarithm to base 8 is 1. The query is below the key, and to the right of it.
