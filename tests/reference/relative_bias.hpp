@@ -68,8 +68,10 @@ std::vector<double> biased(const score_tensor<S>& scores, const attention_positi
 /// same bits, and those within a relative `tolerance` of the formula.
 template <class T, class E>
 void check_bias(const E& encoder, double tolerance, auto&& bias, position far = 2147483647) {
-  for (const auto& [at, batch] : bias_cases(far))
+  for (const bias_case& one : bias_cases(far))
     for (const score_pass& pass : {score_pass{}, score_pass{.scale = 0.5, .causal = true}}) {
+      const attention_positions& at = one.at;
+      const index_t batch = one.batch;
       const index_t queries = at.queries.time(), keys = at.keys.time(), heads = encoder.heads();
       score_tensor<float> random = random_tensor<score_tensor<float>>(1, batch, heads, queries, keys);
       const score_tensor<T> before = random.template cast<T>();
@@ -115,7 +117,9 @@ void check_bias(const E& encoder, double tolerance, auto&& bias, position far = 
 template <class E>
 void check_bias_gradient(E encoder, double tolerance, position far = 5000) {
   constexpr double step = 1e-6;
-  for (const auto& [at, batch] : bias_cases(far)) {
+  for (const bias_case& given : bias_cases(far)) {
+    const attention_positions& at = given.at;
+    const index_t batch = given.batch;
     const score_pass pass{.scale = 0.5, .causal = true};
     const auto weights = random_tensor<score_tensor<double>>(2, batch, encoder.heads(), at.queries.time(), at.keys.time());
     const auto loss = [&] {

@@ -171,15 +171,15 @@ TEST_CASE("mlp begins as torch's modules do, or with zeros", "[mlp]") {
     for (const float v : one.values) value = std::max(value, std::abs(v));
     return value;
   };
-  for (const std::size_t n : {0, 1}) CHECK((most(all[n]) > 0.24f && most(all[n]) <= 0.25f));
+  for (const std::size_t n : {0u, 1u}) CHECK((most(all[n]) > 0.24f && most(all[n]) <= 0.25f));
   CHECK(std::ranges::count(all[2].values, 1.0f) == 400);
   CHECK(std::ranges::count(all[3].values, 0.0f) == 400);
-  for (const std::size_t n : {4, 5}) CHECK((most(all[n]) > 0.048f && most(all[n]) <= 0.05f));
+  for (const std::size_t n : {4u, 5u}) CHECK((most(all[n]) > 0.048f && most(all[n]) <= 0.05f));
   CHECK(network == mlp<float>(options, again));
   CHECK_FALSE(network == mlp<float>(options, again));
 
   mlp<float> zeros(options);
-  for (const std::size_t n : {0, 1, 3, 4, 5}) CHECK(most(zeros.parameters()[n]) == 0);
+  for (const std::size_t n : {0u, 1u, 3u, 4u, 5u}) CHECK(most(zeros.parameters()[n]) == 0);
   CHECK(std::ranges::count(zeros.parameters()[2].values, 1.0f) == 400);
   CHECK_FALSE(zeros == network);
 

@@ -42,9 +42,9 @@ struct sandwich_options {
 /// NeMo (`SandwichRelativePositionEmbedding`), whose keys after the query have distance 0 where it is not bidirectional, which a causal
 /// mask hides. The paper writes the divisors as those of ALiBi's exponents; its published appendix misses the cosine.
 ///
-/// Angles are exact fixed-point turns, so far distances are as right as near ones: the sum is formed in double within 2^-52 dim and rounded
-/// once to S. Nothing to train. Verbs, shapes and errors: `bias_verbs`; tables and what they allocate: `relative_bias_verbs`, and 16 codes
-/// per call.
+/// Angles are fixed-point turns of frequencies that are off by at most 2^-90 of themselves: up to distances of 2^36 the sum is within 2^-52
+/// dim, and then rounded once to S. Nothing to train. Verbs, shapes and errors: `bias_verbs`; tables and what they allocate:
+/// `relative_bias_verbs`, and 16 codes per call.
 template <compute_scalar S>
 class sandwich : public relative_bias_verbs<sandwich<S>, S> {
  public:

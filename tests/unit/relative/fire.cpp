@@ -138,7 +138,7 @@ TEST_CASE("fire names its parameters as its code does, and compares them", "[fir
   CHECK(encoder.parameters()[0].values[0] == 0.1f);
   CHECK(encoder.threshold() == 512);
   CHECK(encoder == fire<float>({.heads = 12}, again));
-  for (const std::size_t n : {0, 1, 2}) {
+  for (const std::size_t n : {0u, 1u, 2u}) {
     auto other = encoder;
     other.parameters()[n].values[0] += 1;
     CHECK_FALSE(other == encoder);
