@@ -83,8 +83,8 @@ class continuous_position_bias : public window_bias_verbs<continuous_position_bi
   }
 
   /// The network's, in torch's order, named and shaped as in checkpoints: cpb_mlp.0.weight, cpb_mlp.0.bias, cpb_mlp.2.weight (RelPosMlp:
-  /// mlp.fc1 and mlp.fc2); mlp.fc1.weight, ...; pos.pos_proj.weight, pos.pos_proj.bias, pos.pos1.0.weight, ... To load a checkpoint, write
-  /// there.
+  /// mlp.fc1 and mlp.fc2); mlp.fc1.weight, ... (Swin v2 CR: meta_mlp.fc1); pos.pos_proj.weight, pos.pos_proj.bias, pos.pos1.0.weight, ...
+  /// To load a checkpoint, write there.
   std::vector<parameter<S>> parameters() {
     static constexpr std::array<std::string_view, 3> swin{"cpb_mlp.0.weight", "cpb_mlp.0.bias", "cpb_mlp.2.weight"};
     static constexpr std::array<std::string_view, 4> cr{"mlp.fc1.weight", "mlp.fc1.bias", "mlp.fc2.weight", "mlp.fc2.bias"};
