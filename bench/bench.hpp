@@ -106,9 +106,8 @@ class suite {
 
   const row& add_row(row what) {
     const std::string_view set = name(what.set.value_or(posenc::current_instruction_set()));
-    std::erase_if(what.goals, [&](const goal& one) {
-      return (!one.size.empty() && one.size != what.size) || (!one.set.empty() && one.set != set);
-    });
+    std::erase_if(what.goals,
+                  [&](const goal& one) { return (!one.size.empty() && one.size != what.size) || (!one.set.empty() && one.set != set); });
     return rows_.emplace_back(std::move(what));
   }
 
@@ -117,19 +116,19 @@ class suite {
   template <class Prepare>
   void add(const row& in, variant kind, Prepare prepare, std::string_view suffix = {}) {
     const std::string name = in.name() + '/' + text(kind) + (suffix.empty() ? "" : "_" + std::string(suffix));
-    auto* const added = benchmark::RegisterBenchmark(name.c_str(), [prepare, moved = in.moved, items = in.items, set = in.set](
-                                                                       benchmark::State& state) {
-      const pinned with(set);
-      auto pass = prepare();
-      pass();  // what the work needs comes into the caches, as far as it fits
-      for (auto _ : state) {
-        pass();
-        benchmark::ClobberMemory();
-      }
-      const auto passes = static_cast<double>(state.iterations());
-      state.SetBytesProcessed(static_cast<std::int64_t>(moved * passes));
-      state.SetItemsProcessed(static_cast<std::int64_t>(items * passes));
-    });
+    auto* const added =
+        benchmark::RegisterBenchmark(name.c_str(), [prepare, moved = in.moved, items = in.items, set = in.set](benchmark::State& state) {
+          const pinned with(set);
+          auto pass = prepare();
+          pass();  // what the work needs comes into the caches, as far as it fits
+          for (auto _ : state) {
+            pass();
+            benchmark::ClobberMemory();
+          }
+          const auto passes = static_cast<double>(state.iterations());
+          state.SetBytesProcessed(static_cast<std::int64_t>(moved * passes));
+          state.SetItemsProcessed(static_cast<std::int64_t>(items * passes));
+        });
     if (in.real_time) added->UseRealTime();
   }
 
@@ -159,6 +158,7 @@ void add_tables(suite& all);
 void add_additions(suite& all);
 void add_biases(suite& all);
 void add_relative(suite& all);
+void add_window_biases(suite& all);
 void add_linears(suite& all);
 
 }  // namespace bench

@@ -257,7 +257,9 @@ class mlp {
     for (index_t n = 0; n <= hidden; ++n) {
       const auto module_name = [&](index_t inside) {
         if (!options_.nested_names) return options_.prefix + std::to_string(n * modules + inside);
-        return options_.prefix + std::to_string(n) + (n < hidden ? "." + std::to_string(inside) : "");
+        std::string text = options_.prefix + std::to_string(n);
+        if (n < hidden) (text += '.') += std::to_string(inside);
+        return text;
       };
       const layer& one = layers_[static_cast<std::size_t>(n)];
       names_.push_back(module_name(0) + ".weight");

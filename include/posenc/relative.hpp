@@ -20,4 +20,5 @@
 #include <posenc/relative/transformer_xl.hpp>
 
 // Of pictures and windows.
+#include <posenc/relative/continuous_position_bias.hpp>
 #include <posenc/relative/decomposed_bias.hpp>

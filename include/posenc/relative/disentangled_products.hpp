@@ -90,7 +90,7 @@ struct disentangled_spare {
 /// Calls act(key, row) for the keys that have a position.
 template <class Act>
 void for_each_row(const distance_rows& rows, position query, const position_row& keys, index_t count, const Act& act) {
-  for_each_piece(keys, count, [&](index_t from, index_t length, const kernels::key_run* runs, index_t number) {
+  for_each_piece(keys, count, true, [&](index_t from, index_t length, const kernels::key_run* runs, index_t number) {
     for (index_t r = 0; r < number; ++r) {
       if (runs[r].first == no_position) continue;
       const index_t begin = from + runs[r].begin, end = from + (r + 1 < number ? runs[r + 1].begin : length);

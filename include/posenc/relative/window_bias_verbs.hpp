@@ -212,7 +212,8 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
             all.differences,
             false};
   }
-  /// Every pair of the block has a value: positions do not matter any more. One row where scores and values lie side by side.
+  /// Every pair of the block has a value: positions do not matter any more. One row, of all heads even, where scores and values lie side by
+  /// side.
   template <class T>
   static kernels::table_bias_call<T> pair_call(kernels::score_block<T> block, const contents& all, index_t head, index_t query,
                                                index_t key) {
@@ -222,6 +223,10 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
     if (block.keys == keys && block.query == keys && (!block.in || block.in_query == keys)) {
       block.keys *= block.queries;
       block.queries = 1;
+      if (block.keys == queries * keys && block.head == block.keys && (!block.in || block.in_head == block.keys)) {
+        block.keys *= block.heads;
+        block.heads = 1;
+      }
     }
     return {
         block, &everything, 1,    all.pairs.data() + (head * queries + query) * keys + key, queries * keys, keys, kernels::value_of::key,
