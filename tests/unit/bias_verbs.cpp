@@ -40,8 +40,8 @@ struct marks : bias_verbs<marks, float> {
     });
   }
   template <class At>
-  void run_tile(const kernels::score_block<float>& block, const At&, index_t head) const {
-    run_block(block, head);
+  void run_tile(const kernels::score_block<float>& block, const At&, const tile_place& place) const {
+    run_block(block, place.head);
   }
   static void run_block(const kernels::score_block<float>& block, index_t head) {
     const position_row queries{block.query_ids, block.query_first}, keys{block.key_ids, block.key_first};

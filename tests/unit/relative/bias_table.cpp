@@ -17,7 +17,7 @@ constexpr position none = no_position, far = positions::limit;
 /// What a key's position is according to the runs of its piece.
 std::vector<position> spelled_out(const position_row& keys, index_t count, std::vector<index_t>& pieces) {
   std::vector<position> all;
-  detail::for_each_piece(keys, count, [&](index_t from, index_t piece, const kernels::key_run* runs, index_t number) {
+  detail::for_each_piece(keys, count, true, [&](index_t from, index_t piece, const kernels::key_run* runs, index_t number) {
     pieces.push_back(number);
     CHECK(from == static_cast<index_t>(all.size()));
     CHECK(runs[0].begin == 0);
@@ -31,6 +31,24 @@ std::vector<position> spelled_out(const position_row& keys, index_t count, std::
 }
 
 }  // namespace
+
+TEST_CASE("where positions do not matter, keys that have one are one run", "[bias_table]") {
+  const std::array<position, 6> ids{7, 3, none, none, 1, 1};
+  std::vector<index_t> begins;
+  detail::for_each_piece({ids.data(), 0}, 6, false, [&](index_t from, index_t count, const kernels::key_run* runs, index_t number) {
+    CHECK(from == 0);
+    CHECK(count == 6);
+    for (index_t r = 0; r < number; ++r) begins.push_back(runs[r].begin);
+  });
+  CHECK(begins == std::vector<index_t>{0, 2, 4});
+}
+
+TEST_CASE("keys are scattered where fewer than eight of them count up at a time", "[bias_table]") {
+  CHECK(!detail::scattered(positions::range(5)));
+  CHECK(!detail::scattered(positions::packed(std::array{0, 8, 16})));
+  CHECK(detail::scattered(positions::packed(std::array{0, 7, 14})));
+  CHECK(detail::scattered(positions::ids(std::array{0, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 9, 0, 1, 2}, 2)));  // of one batch row
+}
 
 TEST_CASE("distances between positions are those of the farthest pairs", "[bias_table]") {
   const auto between = [](const positions& queries, const positions& keys) { return detail::distances_between({queries, keys}); };
