@@ -118,7 +118,7 @@ inline bool scattered(const positions& keys) {
   for (index_t b = 0; b < std::max<index_t>(keys.batch(), 1); ++b) {
     index_t runs = 0;
     for_each_piece(keys.row(b), keys.time(), true, [&](index_t, index_t, const kernels::key_run*, index_t number) { runs += number; });
-    if (8 * runs > keys.time()) return true;
+    if (runs > 1 && 8 * runs > keys.time()) return true;
   }
   return false;
 }
