@@ -42,14 +42,14 @@ tokens outputs(const auto& encoder, const tokens& x, const positions& at, bool c
 }
 
 // Sums of a few numbers of size 1 in another order.
-constexpr double rounding = 1e-13, visible = 1e-3;
+constexpr double rounding = 1e-13, noticeable = 1e-3;
 
 /// What every encoder of positions has to do.
 void check_order_matters(const auto& encoder) {
   const auto at = positions::range(length);
   const auto x = input(), straight = permuted(outputs(encoder, x, at), shuffled);
   INFO(std::string(encoder.name()));
-  CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), at), straight, visible) != "");
+  CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), at), straight, noticeable) != "");
   // But where positions go with their tokens, it is the same sequence.
   const auto together = positions::ids(std::vector<position>(shuffled.begin(), shuffled.end()));
   CHECK(reference::difference(outputs(encoder, permuted(x, shuffled), together), straight, rounding) == "");
@@ -85,8 +85,8 @@ TEST_CASE("relative encodings do not see where a sequence begins", "[property]")
     CHECK(reference::difference(moved(trained, by), moved(trained, 0), 1e-10) == "");  // its frequencies are rounded to double
     CHECK(reference::difference(moved(fading, by), moved(fading, 0), rounding) == "");
     CHECK(reference::difference(moved(linear, by), moved(linear, 0), rounding) == "");
-    CHECK(reference::difference(moved(compose(rotary, linear), by), moved(rotary, 0), visible) != "");
-    CHECK(reference::difference(moved(absolute, by), moved(absolute, 0), visible) != "");
+    CHECK(reference::difference(moved(compose(rotary, linear), by), moved(rotary, 0), noticeable) != "");
+    CHECK(reference::difference(moved(absolute, by), moved(absolute, 0), noticeable) != "");
   }
 }
 
@@ -94,7 +94,7 @@ TEST_CASE("a causal block without an encoding knows some order", "[property]") {
   const auto at = positions::range(length);
   const auto x = input();
   CHECK(reference::difference(outputs(no_encoding{}, permuted(x, shuffled), at, true),
-                              permuted(outputs(no_encoding{}, x, at, true), shuffled), visible) != "");
+                              permuted(outputs(no_encoding{}, x, at, true), shuffled), noticeable) != "");
 }
 
 TEST_CASE("padding changes nothing for the other tokens", "[property]") {
@@ -124,7 +124,8 @@ TEST_CASE("how pairs are laid out does not show, as long as queries and keys agr
   const rope<double> interleaved({.pairing = pairing::interleaved, .dim = 4}, {.base = 100});
   const rope<double> back({.pairing = pairing::interleaved, .dim = 4, .rotation = rotation::negative}, {.base = 100});
   CHECK(reference::difference(outputs(exchanged, x, at), outputs(interleaved, x, at), rounding) == "");
-  CHECK(reference::difference(outputs(back, x, at), outputs(interleaved, x, positions::offsets(std::array{0, 0}, length)), visible) != "");
+  CHECK(reference::difference(outputs(back, x, at), outputs(interleaved, x, positions::offsets(std::array{0, 0}, length)), noticeable) !=
+        "");
 }
 
 TEST_CASE("a picture does not see where it lies, but how its patches lie", "[property]") {
@@ -137,5 +138,5 @@ TEST_CASE("a picture does not see where it lies, but how its patches lie", "[pro
   };
   const auto straight = picture(0, 0, grid_order::slowest_first);
   CHECK(reference::difference(picture(40, -7, grid_order::slowest_first), straight, rounding) == "");
-  CHECK(reference::difference(picture(0, 0, grid_order::fastest_first), straight, visible) != "");
+  CHECK(reference::difference(picture(0, 0, grid_order::fastest_first), straight, noticeable) != "");
 }

@@ -77,7 +77,7 @@ void table_bias(const posenc::kernels::table_bias_call<T>& call) {
 
 /// A sum in the order that is promised for what clipped distances share.
 template <class A>
-struct sum_in_parts {
+struct sixteen_parts {
   std::array<A, 16> parts{};
 
   void add(const std::vector<A>& numbers) {
@@ -100,7 +100,7 @@ void table_bias_gradient(const posenc::kernels::table_bias_gradient_call<T, A>& 
   const auto runs = runs_of({call.key_ids, call.key_ids + call.keys});
   const std::ptrdiff_t together = shared ? 32 : 1, count = by_key ? call.keys : call.count;
   for (std::ptrdiff_t h = 0; h < call.heads; ++h) {
-    std::vector<sum_in_parts<A>> below(static_cast<std::size_t>(call.queries)), above = below;  // of each query, or all in the first
+    std::vector<sixteen_parts<A>> below(static_cast<std::size_t>(call.queries)), above = below;  // of each query, or all in the first
     for (std::ptrdiff_t block = 0; block < call.queries; block += together)
       for (std::size_t r = 0; r < runs.size(); ++r)
         for (std::ptrdiff_t i = block; i < std::min(block + together, call.queries); ++i) {
