@@ -65,6 +65,22 @@ tensor attend(const E& encoder, const tensor& q, const tensor& k, const tensor& 
   return context;
 }
 
+/// What a bias encoder does to scores [batch, head, query, key] of four queries behind a cache of 1000 keys.
+bool by_hand() {
+  const std::vector<float> table(32 * heads, 0.5f);
+  tensor scores(1, heads, 4, 1004);
+  scores.setConstant(1.0f);
+  Eigen::Tensor<float, 2, Eigen::RowMajor> tile(4, 64);
+  tile.setConstant(1.0f);
+
+  const posenc::t5_bias<float> t5(posenc::t5_bias_options::t5_decoder(heads), table);  // a checkpoint's [num_buckets, heads]
+  const auto biases = prepare(t5, {.queries = positions::range(4, 1000), .keys = positions::range(1004)});  // once for all layers
+  t5.bias(scores, biases, {.scale = 0.125, .causal = true});  // scores * 0.125 + bias, future keys masked, in one pass
+  t5.bias_tile(tile, {.batch = 0, .head = 2, .query = 0, .key = 940}, biases);  // fused attention: a tile of one head
+  const float one = t5.value(2, 1003, 17);  // one pair
+  return scores(0, 0, 0, 0) == 0.625f && scores(0, 0, 0, 1003) == -std::numeric_limits<float>::infinity() && tile(3, 5) == 1 + one;
+}
+
 bool all_good = true;
 
 template <posenc::position_encoder E>
@@ -88,6 +104,7 @@ void check(const char* name, const E& encoder) {
 }  // namespace
 
 int main() {
+  all_good = by_hand();
   posenc::random_source random(7);
   const index_t dim = heads * channels;
 
@@ -118,7 +135,8 @@ int main() {
 
   // Factors of queries, and several encoders as one.
   check("attention_temperature", posenc::attention_temperature<float>(posenc::temperature_rule::llama4{.floor_scale = 8}));
-  check("scalable_softmax", posenc::scalable_softmax<float>({.heads = heads, .keys = posenc::visible_keys{.which = posenc::visible::causal}}));
+  check("scalable_softmax",
+        posenc::scalable_softmax<float>({.heads = heads, .keys = posenc::visible_keys{.which = posenc::visible::causal}}));
   check("t5_bias + alibi", posenc::compose(t5, posenc::alibi<float>({.heads = heads, .form = posenc::alibi_form::causal})));
   return all_good ? 0 : 1;
 }
