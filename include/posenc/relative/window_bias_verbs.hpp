@@ -170,8 +170,10 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
     require(!pass.causal, this->derived().name(), "cells of a window have no causal order", "causal");
   }
   const state& ready(const state& table, const executor&) const {
-    require(table->heads == this->derived().heads() && table->differences == this->derived().cells().differences(), this->derived().name(),
-            "the table must be of this encoder", this->derived().heads(), table->heads);
+    const Derived& self = this->derived();
+    require(table->heads == self.heads(), self.name(), "the table must be of this encoder", self.heads(), table->heads);
+    require(table->differences == self.cells().differences(), self.name(), "the table must be of this encoder's window",
+            self.cells().differences(), table->differences);
     return table;
   }
   state ready(const attention_positions& at, const executor& run) const { return prepare(at, run); }
