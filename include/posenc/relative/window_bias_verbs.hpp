@@ -25,7 +25,8 @@ namespace POSENC_NAMESPACE {
 
 namespace detail {
 
-/// Every pair of a block has a value, and positions do not matter any more. One row where scores and values lie side by side.
+/// Every pair of a block has a value, and positions do not matter any more. One row where scores and values lie side by side, which spares
+/// the ends of many short ones.
 /// \param value_head, value_query  strides of the values.
 template <class T>
 kernels::table_bias_call<T> pair_call(kernels::score_block<T> block, const kernels::compute<T>* values, index_t value_head,
@@ -35,6 +36,10 @@ kernels::table_bias_call<T> pair_call(kernels::score_block<T> block, const kerne
   if (block.keys == value_query && block.query == value_query && (!block.in || block.in_query == value_query)) {
     block.keys *= block.queries;
     block.queries = 1;
+    if (block.keys == value_head && block.head == value_head && (!block.in || block.in_head == value_head)) {
+      block.keys *= block.heads;
+      block.heads = 1;
+    }
   }
   return {block, &everything, 1, values, value_head, value_query, kernels::value_of::key, 0, block.keys, false};
 }
