@@ -30,7 +30,7 @@ inline picture padded(picture from, std::array<std::ptrdiff_t, 2> window, std::i
 
 /// torch.roll(x, shifts=(-shift[0], -shift[1]), dims=(height, width)).
 inline picture rolled(picture x, std::array<std::ptrdiff_t, 2> shift) {
-  std::ranges::rotate(x.pixels, x.pixels.begin() + shift[0] * x.width);
+  std::rotate(x.pixels.begin(), x.pixels.begin() + shift[0] * x.width, x.pixels.end());
   for (std::ptrdiff_t y = 0; y < x.height; ++y)
     std::rotate(x.pixels.begin() + y * x.width, x.pixels.begin() + y * x.width + shift[1], x.pixels.begin() + (y + 1) * x.width);
   return x;
