@@ -99,7 +99,8 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
     return state(std::move(all));
   }
 
-  /// What `bias` adds to the score of one pair of cells; an empty span: a token without a position.
+  /// What `bias` adds to the score of one pair of cells; an empty span: a token without a position. Makes the biases of all differences
+  /// each time: meant for a look at some, not for loops over all.
   /// \throws argument_error  unless the head exists, and the cells lie within one window.
   S value(index_t head, std::span<const position> query, std::span<const position> key) const {
     const Derived& self = this->derived();

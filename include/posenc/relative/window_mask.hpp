@@ -110,6 +110,14 @@ class window_mask : public bias_verbs<window_mask<S>, S> {
     return state(std::move(all));
   }
 
+  /// The checks of `bias` in place, alone: \throws argument_error  where it would.
+  template <class T, detail::placed_scores At = attention_positions>
+    requires writable_as<T, S>
+  void require_fits(const score_view<T>& scores, const At& at) const {
+    bias_verbs<window_mask, S>::require_fits(scores, at);
+    require_pictures(scores.extent(0));
+  }
+
   friend bool operator==(const window_mask& a, const window_mask& b) { return a.options_ == b.options_; }
 
  private:

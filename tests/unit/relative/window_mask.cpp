@@ -196,6 +196,10 @@ TEST_CASE("window_mask refuses what does not fit, and writes nothing", "[window_
   refuses("[window_mask] cells must lie in [0, window) but got 4 and -1", [&] { encoder.prepare({cells, at(-1, 0, 4)}); });
   refuses("[window_mask] the batch must be whole pictures of windows but got 4 and 3", [&] { encoder.prepare({at(0, 0, 3), cells}); });
   refuses("[window_mask] queries and keys must have one batch but got 4 and 8", [&] { encoder.prepare({at(0, 0, 4), at(0, 0, 8)}); });
+  const window_bias<float> bias({.window = {4, 4}, .heads = 2, .form = window_bias_form::swin}, std::vector<float>(49 * 2, 1.0f));
+  const auto both = compose(bias, encoder);  // the bias must not have been added either
+  refuses(pictures, "[window_mask] the batch must be whole pictures of windows but got 4 and 6",
+          [&] { encode_scores(both, pictures, prepare(both, {cells, cells})); });
   tensor4<float> more_heads(4, 3, 16, 16);
   refuses("[window_mask] heads must match the encoder but got 2 and 3", [&] { encoder.bias(more_heads, {cells, cells}); });
 }
