@@ -22,3 +22,7 @@
 // Of pictures and windows.
 #include <posenc/relative/continuous_position_bias.hpp>
 #include <posenc/relative/decomposed_bias.hpp>
+#include <posenc/relative/resize_window_bias.hpp>
+#include <posenc/relative/shifted_windows.hpp>
+#include <posenc/relative/window_bias.hpp>
+#include <posenc/relative/window_mask.hpp>

@@ -8,8 +8,8 @@
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <string_view>
@@ -21,8 +21,8 @@ namespace POSENC_NAMESPACE {
 /// The cells of a window, slowest axis first: {height, width}, {frames, height, width}.
 using window_extents = std::vector<index_t>;
 
-/// What a token without a position (class token) has to do with others; the rows that BEiT's tables end with.
-enum class class_bias : int { to_cell, from_cell, to_class };
+/// The pairs with a class token, which is a token without a position: query to key, in the order of the rows that BEiT's tables end with.
+enum class class_bias : int { class_to_cell, cell_to_class, class_to_class };
 
 namespace detail {
 
@@ -72,8 +72,10 @@ class cell_numbers {
           for (index_t t = 0; t < some->time(); ++t)
             if (const position id = (*some)(b, t, axis); id != no_position) low = std::min(low, id), high = std::max(high, id);
         const index_t extent = window_[static_cast<std::size_t>(axis)];
-        require(low > high || high - low<extent, who, "cells must lie within one window", extent, low> high ? 0 : high - low + 1);
-        all.push_back(low > high ? 0 : low);
+        const bool any = low <= high;
+        const std::uint64_t cells = any ? static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low) + 1 : 0;  // 2^63 + 1 at most
+        require(cells <= static_cast<std::uint64_t>(extent), who, "cells must lie within one window", extent, cells);
+        all.push_back(any ? low : 0);
       }
     return all;
   }

@@ -16,11 +16,35 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 namespace POSENC_NAMESPACE {
+
+namespace detail {
+
+/// Every pair of a block has a value, and positions do not matter any more. One row where scores and values lie side by side, which spares
+/// the ends of many short ones.
+/// \param value_head, value_query  strides of the values.
+template <class T>
+kernels::table_bias_call<T> pair_call(kernels::score_block<T> block, const kernels::compute<T>* values, index_t value_head,
+                                      index_t value_query) {
+  static constexpr kernels::key_run everything{0, 0};
+  block.query_ids = block.key_ids = nullptr, block.query_first = block.key_first = 0;
+  if (block.keys == value_query && block.query == value_query && (!block.in || block.in_query == value_query)) {
+    block.keys *= block.queries;
+    block.queries = 1;
+    if (block.keys == value_head && block.head == value_head && (!block.in || block.in_head == value_head)) {
+      block.keys *= block.heads;
+      block.heads = 1;
+    }
+  }
+  return {block, &everything, 1, values, value_head, value_query, kernels::value_of::key, 0, block.keys, false};
+}
+
+}  // namespace detail
 
 /// The verbs of `bias_verbs`, `value` and `bias_backward` for biases that depend on the difference of two cells on each axis. Positions
 /// have the axes of the window, as `grid_positions` of `{height, width}` makes them; queries and keys may be different cells (a part of
@@ -28,8 +52,8 @@ namespace POSENC_NAMESPACE {
 /// key]`.
 ///
 /// `prepare` makes the biases of all differences once and, where they are not too many, of all pairs `[head, query, key]`, which all
-/// windows then share: adding them is adding a ready table. Where positions differ between batch rows, and for whole pictures with more
-/// than 2^22 pairs, the differences are read along the rows of the grid. The bits are the same.
+/// windows then share: adding them is adding a ready table. Where positions differ between batch rows, and where heads * queries * keys are
+/// more than 2^22, the differences are read along the rows of the grid. The bits are the same.
 ///
 /// Derived offers name(), heads(), cells() (its detail::cell_numbers), and to this class:
 ///   fill(values, classes)           values `[head, difference]` of key minus query; classes `[head, class_bias]` if has_classes()
@@ -71,14 +95,12 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
     };
     all.queries = numbers(at.queries), all.keys = numbers(at.keys);
     const index_t queries = at.queries.time(), keys = at.keys.time();
-    if (batch == 0 && (self.has_classes() || all.heads * queries <= most_pairs / std::max<index_t>(keys, 1))) {
-      all.pairs.resize(static_cast<std::size_t>(checked_product(self.name(), std::array{all.heads, queries, keys}, sizeof(S))));
-      fill_pairs(all, 0, 0, all.heads, 0, queries, all.pairs.data());
-    }
+    if (batch == 0 && checked_product(self.name(), std::array{all.heads, queries, keys}, sizeof(S)) <= most_pairs) fill_pairs(all);
     return state(std::move(all));
   }
 
-  /// What `bias` adds to the score of one pair of cells; an empty span: a token without a position.
+  /// What `bias` adds to the score of one pair of cells; an empty span: a token without a position. Makes the biases of all differences
+  /// each time: meant for a look at some, not for loops over all.
   /// \throws argument_error  unless the head exists, and the cells lie within one window.
   S value(index_t head, std::span<const position> query, std::span<const position> key) const {
     const Derived& self = this->derived();
@@ -115,8 +137,10 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
       for (index_t b = 0; b < d.extent(0); ++b) {
         const auto block = block_of(d, d, all, pass, b, from, to - from, 0, queries);
         if (all.pairs.empty())
-          detail::for_each_call(block, call_of(block, all, from), [&](const auto& call, index_t) {
-            kernels::table_bias_gradient<element, double>({call, d_values.data() + from * all.differences});
+          for_each_part(block, all, from, [&](const auto& call, std::optional<class_bias> kind) {
+            double* const sums =
+                kind ? d_classes.data() + class_place(from, *kind) : d_values.data() + static_cast<std::size_t>(from * all.differences);
+            kernels::table_bias_gradient<element, double>({call, sums});
           });
         else kernels::table_bias_gradient<element, double>({pair_call(block, all, from, 0, 0), d_pairs.data() + from * queries * keys});
       }
@@ -152,8 +176,10 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
     require(!pass.causal, this->derived().name(), "cells of a window have no causal order", "causal");
   }
   const state& ready(const state& table, const executor&) const {
-    require(table->heads == this->derived().heads() && table->differences == this->derived().cells().differences(), this->derived().name(),
-            "the table must be of this encoder", this->derived().heads(), table->heads);
+    const Derived& self = this->derived();
+    require(table->heads == self.heads(), self.name(), "the table must be of this encoder", self.heads(), table->heads);
+    require(table->differences == self.cells().differences(), self.name(), "the table must be of this encoder's window",
+            self.cells().differences(), table->differences);
     return table;
   }
   state ready(const attention_positions& at, const executor& run) const { return prepare(at, run); }
@@ -163,23 +189,22 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
   static void place(const contents& all, index_t head, position query, position key, const Value& at_value, const Class& at_class) {
     if (query != no_position && key != no_position)
       return at_value(static_cast<std::size_t>(head * all.differences + (all.differences - 1) / 2 + (key - query)));
-    if (all.classes.empty()) return;
-    const auto kind = key != no_position ? class_bias::to_cell : query != no_position ? class_bias::from_cell : class_bias::to_class;
-    at_class(static_cast<std::size_t>(3 * head + static_cast<int>(kind)));
+    if (!all.classes.empty()) at_class(class_place(head, class_bias_of(query, key)));
   }
+  static class_bias class_bias_of(position query, position key) {
+    return key != no_position ? class_bias::class_to_cell : query != no_position ? class_bias::cell_to_class : class_bias::class_to_class;
+  }
+  static std::size_t class_place(index_t head, class_bias kind) { return static_cast<std::size_t>(3 * head + static_cast<int>(kind)); }
   static S bias_of(const contents& all, index_t head, position query, position key) {
     S bias = 0;
     place(all, head, query, key, [&](std::size_t n) { bias = all.values[n]; }, [&](std::size_t n) { bias = all.classes[n]; });
     return bias;
   }
-  /// pairs: `[head, query, key]` of some heads and queries of a batch row.
-  static void fill_pairs(const contents& all, index_t b, index_t head, index_t heads, index_t query, index_t queries, S* pairs) {
-    const index_t keys = all.at.keys.time();
-    const position* const from = all.queries.data() + b * all.at.queries.time() + query;
-    const position* const to = all.keys.data() + b * keys;
-    for (index_t h = 0; h < heads; ++h)
-      for (index_t i = 0; i < queries; ++i)
-        for (index_t j = 0; j < keys; ++j) *pairs++ = bias_of(all, head + h, from[i], to[j]);
+  static void fill_pairs(contents& all) {
+    all.pairs.reserve(static_cast<std::size_t>(all.heads) * all.queries.size() * all.keys.size());
+    for (index_t head = 0; head < all.heads; ++head)
+      for (const position query : all.queries)
+        for (const position key : all.keys) all.pairs.push_back(bias_of(all, head, query, key));
   }
 
   /// A block whose positions are the numbers of cells.
@@ -212,25 +237,45 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
             all.differences,
             false};
   }
-  /// Every pair of the block has a value: positions do not matter any more. One row, of all heads even, where scores and values lie side by
-  /// side.
-  template <class T>
-  static kernels::table_bias_call<T> pair_call(kernels::score_block<T> block, const contents& all, index_t head, index_t query,
-                                               index_t key) {
-    static constexpr kernels::key_run everything{0, 0};
-    const index_t queries = all.at.queries.time(), keys = all.at.keys.time();
-    block.query_ids = block.key_ids = nullptr, block.query_first = block.key_first = 0;
-    if (block.keys == keys && block.query == keys && (!block.in || block.in_query == keys)) {
-      block.keys *= block.queries;
-      block.queries = 1;
-      if (block.keys == queries * keys && block.head == block.keys && (!block.in || block.in_head == block.keys)) {
-        block.keys *= block.heads;
-        block.heads = 1;
+  /// Calls act(call, kind) for calls that together are the block's; those with a kind have its one value per head for all of their pairs.
+  template <class T, class Act>
+  static void for_each_part(const kernels::score_block<T>& block, const contents& all, index_t head, const Act& act) {
+    const auto call = call_of(block, all, head);
+    if (all.classes.empty())
+      return detail::for_each_call(block, call, [&](const auto& piece, index_t) { act(piece, std::optional<class_bias>()); });
+    const auto alike = [](const position* ids, index_t from, index_t count) {  // the end of those that are all cells, or all none
+      index_t to = from;
+      while (to < count && (ids[to] == no_position) == (ids[from] == no_position)) ++to;
+      return to;
+    };
+    for (index_t i = 0, below; i < block.queries; i = below) {
+      below = alike(block.query_ids, i, block.queries);
+      for (index_t j = 0, beyond; j < block.keys; j = beyond) {
+        beyond = alike(block.key_ids, j, block.keys);
+        auto part = call;
+        part.scores += i * block.query + j;
+        if (part.in) part.in += i * block.in_query + j;
+        part.queries = below - i, part.keys = beyond - j, part.query_ids += i, part.key_ids += j;
+        if (block.query_ids[i] != no_position && block.key_ids[j] != no_position) {
+          detail::for_each_call(static_cast<const kernels::score_block<T>&>(part), part,
+                                [&](const auto& piece, index_t) { act(piece, std::optional<class_bias>()); });
+        } else {
+          const class_bias kind = class_bias_of(block.query_ids[i], block.key_ids[j]);
+          static constexpr kernels::key_run everything{0, 0};
+          part.query_ids = part.key_ids = nullptr, part.query_first = part.key_first = 0;
+          part.runs = &everything, part.run_count = 1;
+          part.values = all.classes.data() + class_place(head, kind), part.value_head = 3;
+          part.low = 0, part.count = 1, part.clip = true;
+          act(part, std::optional(kind));
+        }
       }
     }
-    return {
-        block, &everything, 1,    all.pairs.data() + (head * queries + query) * keys + key, queries * keys, keys, kernels::value_of::key,
-        0,     block.keys,  false};
+  }
+  template <class T>
+  static kernels::table_bias_call<T> pair_call(const kernels::score_block<T>& block, const contents& all, index_t head, index_t query,
+                                               index_t key) {
+    const index_t queries = all.at.queries.time(), keys = all.at.keys.time();
+    return detail::pair_call(block, all.pairs.data() + (head * queries + query) * keys + key, queries * keys, keys);
   }
 
   template <class T, class In, class At>
@@ -247,7 +292,7 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
   }
   template <class T>
   static void run_differences(const kernels::score_block<T>& block, const contents& all, index_t head) {
-    detail::for_each_call(block, call_of(block, all, head), [](const auto& call, index_t) { kernels::table_bias(call); });
+    for_each_part(block, all, head, [](const auto& call, std::optional<class_bias>) { kernels::table_bias(call); });
   }
 
   template <class T, class At>
