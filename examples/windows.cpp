@@ -184,5 +184,16 @@ int main(int count, char** arguments) {
       all.show("continuous position bias, timm's cr", cpb({.window = extents, .heads = heads, .mode = mode::cr, .hidden = 128}, random));
   right &= all.show("dynamic position bias, CrossFormer",
                     cpb({.window = extents, .heads = heads, .mode = mode::crossformer, .hidden = 8}, random));
+  // Random numbers stand in for trained ones.
+  const auto trained = [&](auto encoder) {
+    for (const auto& one : parameters(encoder)) posenc::initialize::normal(one.values, random, {.standard_deviation = 0.3});
+    return encoder;
+  };
+  using form = posenc::window_bias_form;
+  using table = posenc::window_bias<float>;
+  right &= all.show("window bias, Swin and BEiT", trained(table({.window = extents, .heads = heads, .form = form::swin})));
+  right &= all.show("window bias, MaxViT", trained(table({.window = extents, .heads = heads, .form = form::maxvit})));
+  right &= all.show("window bias, LeViT", trained(table({.window = extents, .heads = heads, .form = form::levit})));
+  right &= all.show("decomposed bias, SAM and MViTv2", trained(posenc::decomposed_bias<float>({.extents = extents, .channels = channels})));
   return right ? 0 : 1;
 }
