@@ -2,6 +2,7 @@
 // the cache. Causal attention with grouped heads by an online soft-max, for the queries behind a cache, beside the same from whole scores.
 #include <posenc/alibi.hpp>
 #include <posenc/relative/relative_bias_verbs.hpp>
+#include <posenc/relative/t5_bias.hpp>
 
 #include <algorithm>
 #include <array>
@@ -143,5 +144,8 @@ int main() {
   p.q.setRandom(), p.k.setRandom(), p.v.setRandom();
   bool good = check(posenc::alibi<float>({.heads = heads, .form = posenc::alibi_form::causal}), p);
   good = check(log_distance(heads), p) && good;
+  std::vector<float> table(32 * heads);  // [num_buckets, heads]
+  for (std::size_t n = 0; n < table.size(); ++n) table[n] = 0.01f * static_cast<float>(n % 37);
+  good = check(posenc::t5_bias<float>(posenc::t5_bias_options::t5_decoder(heads), table), p) && good;
   return good ? 0 : 1;
 }

@@ -69,6 +69,13 @@ void table_bias(const posenc::kernels::table_bias_call<T>& call) {
             const S own = call.key_values[h * call.key_value_head + j];
             bias = bias ? plus(*bias, own) : own;
           }
+          if (call.run_values) {
+            const auto is_later = [&](std::ptrdiff_t r) { return call.runs[r].begin > j; };
+            std::ptrdiff_t run = call.run_count - 1;
+            while (is_later(run)) --run;
+            const S own = call.run_values[h * call.run_value_head + i * call.run_value_query + run];
+            bias = bias ? plus(*bias, own) : own;
+          }
         }
         if (bias) score = plus(score, *bias);
         to = stored<T>(is_masked(call, i, j) ? -std::numeric_limits<S>::infinity() : score);
@@ -104,7 +111,7 @@ void table_bias_gradient(const posenc::kernels::table_bias_gradient_call<T, A>& 
     for (std::ptrdiff_t block = 0; block < call.queries; block += together)
       for (std::size_t r = 0; r < runs.size(); ++r)
         for (std::ptrdiff_t i = block; i < std::min(block + together, call.queries); ++i) {
-          std::vector<A> before, behind;
+          std::vector<A> before, behind, all;
           for (std::ptrdiff_t j = runs[r].begin; j < (r + 1 < runs.size() ? runs[r + 1].begin : call.keys); ++j) {
             if (!has_positions(call, i, j) || is_masked(call, i, j)) continue;
             const auto d = static_cast<A>(loaded(call.scores[h * call.head + i * call.query + j]));
@@ -112,7 +119,13 @@ void table_bias_gradient(const posenc::kernels::table_bias_gradient_call<T, A>& 
             if (n < 0) before.push_back(d);
             else if (n >= count) behind.push_back(d);
             else given.d_values[h * call.value_head + i * call.value_query + n] += d;
+            all.push_back(d);
             if (given.d_key_values) given.d_key_values[h * call.key_value_head + j] += d;
+          }
+          if (given.d_run_values && runs[r].first != posenc::kernels::absent && query_of(call, i) != posenc::kernels::absent) {
+            sixteen_parts<A> sum;
+            sum.add(all);
+            given.d_run_values[h * call.run_value_head + i * call.run_value_query + static_cast<std::ptrdiff_t>(r)] += sum.total();
           }
           below[static_cast<std::size_t>(shared ? 0 : i)].add(before);
           above[static_cast<std::size_t>(shared ? 0 : i)].add(behind);

@@ -36,15 +36,16 @@ struct form {
   std::vector<std::int64_t> keys;
   std::int64_t low;
   index_t count;
-  bool clip = true, causal = false, own_values = false, key_values = false, another = false, by_key = false, range = false;
+  bool clip = true, causal = false, own_values = false, key_values = false, run_values = false, another = false, by_key = false,
+       range = false;
   double scale = 0.7;
 
   std::string text() const {
     return std::to_string(queries.size()) + " queries from " + std::to_string(queries.empty() ? 0 : queries[0]) + ", " +
            std::to_string(keys.size()) + " keys from " + std::to_string(keys.empty() ? 0 : keys[0]) + ", " + std::to_string(count) +
            " values from " + std::to_string(low) + (clip ? ", clip" : "") + (causal ? ", causal" : "") +
-           (own_values ? ", own values" : "") + (key_values ? ", key values" : "") + (another ? ", to another" : "") +
-           (by_key ? ", by key" : "") + (range ? ", range" : "");
+           (own_values ? ", own values" : "") + (key_values ? ", key values" : "") + (run_values ? ", run values" : "") +
+           (another ? ", to another" : "") + (by_key ? ", by key" : "") + (range ? ", range" : "");
   }
 };
 
@@ -79,7 +80,8 @@ struct problem {
         in(random_stored<T>(2, 2 + heads * queries * (row + 4))),
         values(random_vector<S>(3, heads * (of.own_values ? queries * count : count))),
         key_values(random_vector<S>(4, heads * keys)),
-        runs(reference::runs_of(of.keys)) {}
+        runs(reference::runs_of(of.keys)),
+        run_values(random_vector<S>(7, heads * queries * static_cast<index_t>(runs.size()))) {}
 
   table_bias_call<T> call(std::vector<T>& to) const {
     return {{.scores = to.data() + 1,
@@ -107,7 +109,10 @@ struct problem {
             count,
             of.clip,
             of.key_values ? key_values.data() : nullptr,
-            keys};
+            keys,
+            of.run_values ? run_values.data() : nullptr,
+            queries * static_cast<index_t>(runs.size()),
+            static_cast<index_t>(runs.size())};
   }
 
   form of;
@@ -115,6 +120,7 @@ struct problem {
   std::vector<T> scores, in;
   std::vector<S> values, key_values;
   std::vector<key_run> runs;
+  std::vector<S> run_values;
 };
 
 /// Everything that the kernels tell apart, and every end of a row and of a block of rows.
@@ -176,6 +182,17 @@ std::vector<form> forms() {
                        .key_values = key_values,
                        .by_key = true});
       }
+  for (const index_t length : {1, 3, 8, 40})  // values of runs
+    for (const bool own_values : {false, true})
+      for (const bool clip : {false, true})
+        all.push_back({.queries = {4, 5, 6, 7, 8, absent, 20, 19},
+                       .keys = in_runs(length, 3 + length * 9),
+                       .low = -9,
+                       .count = own_values ? 12 : 90,
+                       .clip = clip,
+                       .causal = clip,
+                       .own_values = own_values,
+                       .run_values = true});
   for (const auto low : {-far, std::int64_t{-5}, far - 30})  // differences that 64 bits do not hold
     for (const auto query : {-far, std::int64_t{0}, far - 40})
       for (const auto key : {-far, std::int64_t{0}, far - 80})
@@ -249,13 +266,18 @@ void check_gradient() {
       auto got = given.scores, expected = given.scores;
       const auto start = random_vector<A>(5, static_cast<index_t>(given.values.size())),
                  key_start = random_vector<A>(6, static_cast<index_t>(given.key_values.size()));
-      auto d_values = start, expected_d_values = start, d_keys = key_start, expected_d_keys = key_start;
-      const bool by_keys = given.of.key_values;
-      posenc::kernels::table_bias_gradient<T, A>({given.call(got), d_values.data(), by_keys ? d_keys.data() : nullptr});
-      reference::table_bias_gradient<T, A>({given.call(expected), expected_d_values.data(), by_keys ? expected_d_keys.data() : nullptr});
+      const auto run_start = random_vector<A>(8, static_cast<index_t>(given.run_values.size()));
+      auto d_values = start, expected_d_values = start, d_keys = key_start, expected_d_keys = key_start, d_runs = run_start,
+           expected_d_runs = run_start;
+      const bool by_keys = given.of.key_values, by_runs = given.of.run_values;
+      posenc::kernels::table_bias_gradient<T, A>(
+          {given.call(got), d_values.data(), by_keys ? d_keys.data() : nullptr, by_runs ? d_runs.data() : nullptr});
+      reference::table_bias_gradient<T, A>({given.call(expected), expected_d_values.data(), by_keys ? expected_d_keys.data() : nullptr,
+                                            by_runs ? expected_d_runs.data() : nullptr});
       CHECK(reference::bit_difference(loaded(got), loaded(expected)) == "");
       CHECK(reference::bit_difference(d_values, expected_d_values) == "");
       CHECK(reference::bit_difference(d_keys, expected_d_keys) == "");
+      CHECK(reference::bit_difference(d_runs, expected_d_runs) == "");
     });
   });
 }
