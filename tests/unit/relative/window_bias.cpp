@@ -42,7 +42,8 @@ template <class S>
 window_bias<S> encoder_of(const window_bias_options& options) {
   window_bias<S> encoder(options);
   random_numbers random(1);
-  for (S& value : encoder.parameters().at(0).values) value = random.real<S>();
+  const auto table = encoder.parameters().at(0).values;
+  for (S& value : table) value = random.real<S>();
   return encoder;
 }
 

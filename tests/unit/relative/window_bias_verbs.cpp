@@ -300,6 +300,21 @@ TEST_CASE("window_bias_verbs have the same bits for any number of threads, and i
   }
 }
 
+TEST_CASE("window_bias_verbs: heads may lie apart, in the input or in the output", "[window_bias_verbs]") {
+  const toy<float> encoder({3, 4}, 3, false);
+  const attention_positions at{picture({3, 4}), picture({3, 4})};
+  const auto before = random_tensor<tensor4<float>>(11, 2, 3, 12, 12);
+  const auto wanted = expected(before, encoder, at);
+  const std::array<index_t, 4> first{0, 0, 0, 0}, extents{2, 3, 12, 12}, strides{3 * 156, 156, 12, 1};
+  tensor4<float> apart(2, 3, 13, 12), out = before;
+  apart.setConstant(7);
+  apart.slice(first, extents) = before;
+  encoder.bias(tensor_view<const float, 4>(apart.data(), extents, strides), out, at);
+  CHECK(bit_difference(out, wanted) == "");
+  encoder.bias(tensor_view<float, 4>(apart.data(), extents, strides), at);
+  CHECK(bit_difference(tensor4<float>(apart.slice(first, extents)), wanted) == "");
+}
+
 TEST_CASE("window_bias_verbs: bias_backward is the derivative of bias", "[window_bias_verbs]") {
   for (const bool classes : {false, true}) {
     toy<double> encoder({3, 4}, 2, classes);

@@ -127,6 +127,19 @@ TEST_CASE("window_mask touches the windows at the edge only, and one table serve
   CHECK(prepare(window_mask<float>(options_of(cases[1], -100)), {grid_of(cases[1]), grid_of(cases[1])})->values.empty());
 }
 
+TEST_CASE("window_mask: each row of the batch may have cells of its own", "[window_mask]") {
+  const auto& c = cases[0];
+  const window_mask<float> encoder(options_of(c, -100));
+  random_numbers random(7);
+  std::vector<position> ids(2 * 12 * 5);  // 3 pictures of 4 windows
+  for (position& id : ids) id = random.integer(0, 3);
+  const auto own = positions::multi_axis(ids, 2, 12);
+  const auto before = random_tensor<tensor4<float>>(8, 12, 2, 5, 16);
+  auto scores = before;
+  encoder.bias(scores, {own, grid_of(c)});
+  CHECK(bit_difference(scores, masked(before, c, {own, grid_of(c)}, -100)) == "");
+}
+
 TEST_CASE("window_mask after window_bias is Swin's shifted attention", "[window_mask]") {
   const auto& c = cases[2];
   const window_mask<float> mask(options_of(c, -100));
