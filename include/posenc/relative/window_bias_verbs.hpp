@@ -195,8 +195,8 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
     return key != no_position ? class_bias::class_to_cell : query != no_position ? class_bias::cell_to_class : class_bias::class_to_class;
   }
   static std::size_t class_place(index_t head, class_bias kind) { return static_cast<std::size_t>(3 * head + static_cast<int>(kind)); }
-  static S bias_of(const contents& all, index_t head, position query, position key) {
-    S bias = 0;
+  static S bias_of(const contents& all, index_t head, position query, position key, S none = 0) {
+    S bias = none;
     place(all, head, query, key, [&](std::size_t n) { bias = all.values[n]; }, [&](std::size_t n) { bias = all.classes[n]; });
     return bias;
   }
@@ -204,7 +204,7 @@ class window_bias_verbs : public bias_verbs<Derived, S> {
     all.pairs.reserve(static_cast<std::size_t>(all.heads) * all.queries.size() * all.keys.size());
     for (index_t head = 0; head < all.heads; ++head)
       for (const position query : all.queries)
-        for (const position key : all.keys) all.pairs.push_back(bias_of(all, head, query, key));
+        for (const position key : all.keys) all.pairs.push_back(bias_of(all, head, query, key, -S(0)));  // to add it changes no bit
   }
 
   /// A block whose positions are the numbers of cells.

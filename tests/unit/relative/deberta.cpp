@@ -62,7 +62,7 @@ reference::deberta pairs_of(deberta<S> encoder, double factor) {
   return made;
 }
 
-TEST_CASE("the terms are the sums of products, in double and in float", "[deberta]") {
+TEST_CASE("deberta: the terms are the sums of products, in double and in float", "[deberta]") {
   for (const auto& [at, batch] : reference::placed_blocks())
     for (const auto& terms : all_terms)
       for (const auto& distances : {exact, microsoft, huggingface})
@@ -84,7 +84,7 @@ TEST_CASE("the terms are the sums of products, in double and in float", "[debert
   CHECK(difference(scores, tensor<float>(expected.cast<float>()), 8 * 1.2e-7 * width * reference::size_of(expected)) == "");
 }
 
-TEST_CASE("many queries and keys are cut into blocks", "[deberta]") {
+TEST_CASE("deberta: many queries and keys are cut into blocks", "[deberta]") {
   const attention_positions at{positions::range(300), positions::range(201, 60)};
   const auto block = attention_block<double>::random(at, 1, 1, 1, 3, 1);
   const auto encoder = random_deberta<double>(microsoft, {.c2p = true, .p2c = true}, 1, 3);
@@ -94,7 +94,7 @@ TEST_CASE("many queries and keys are cut into blocks", "[deberta]") {
   CHECK(difference(scores, expected, 8 * 2.3e-16 * 3 * reference::size_of(expected)) == "");
 }
 
-TEST_CASE("two pairs by hand", "[deberta]") {
+TEST_CASE("deberta: two pairs by hand", "[deberta]") {
   // One head of one channel, span 2: rows 0 to 3 are delta -2, -1, 0, 1.
   const std::vector<double> keys{1, 10, 100, 1000}, queries{2, 20, 200, 2000};
   const deberta_options options{.heads = 1,
@@ -118,7 +118,7 @@ TEST_CASE("two pairs by hand", "[deberta]") {
   CHECK(scores(0, 0, 1, 0) == 0.5 * (5 * 1 + 7 * 2 + 2 * 1));
 }
 
-TEST_CASE("c2p with exact distances is a clipped relative key for each distance", "[deberta]") {
+TEST_CASE("deberta: c2p with exact distances is a clipped relative key for each distance", "[deberta]") {
   // Shaw et al. 2018, whose table has keys of distances -4 to 4: the last row of DeBERTa's stands for 4 and for 3.
   const attention_positions at{positions::range(30, 3), positions::range(31)};
   const auto block = attention_block<double>::random(at, 1, 1, 1, width, 1);
@@ -135,7 +135,7 @@ TEST_CASE("c2p with exact distances is a clipped relative key for each distance"
   CHECK(bit_difference(scores, expected) == "");
 }
 
-TEST_CASE("far ids have the rows of the ends", "[deberta]") {
+TEST_CASE("deberta: far ids have the rows of the ends", "[deberta]") {
   constexpr position far = positions::limit;
   const attention_positions at{positions::ids(std::vector{far, -far}), positions::ids(std::vector{-far, -far + 1, far - 1, far})};
   const auto block = attention_block<double>::random(at, 1, head_count, 2, width, 1);
@@ -147,7 +147,7 @@ TEST_CASE("far ids have the rows of the ends", "[deberta]") {
   CHECK(bit_difference(scores, expected) == "");
 }
 
-TEST_CASE("chunks, threads, other rows of the batch, storage and its order change no bit", "[deberta]") {
+TEST_CASE("deberta: chunks, threads, other rows of the batch, storage and its order change no bit", "[deberta]") {
   reference::check_bits(random_deberta<float>(huggingface, {.c2p = true, .p2c = true, .p2p = true}), {97, 1, 1, 1, 50});
 }
 
@@ -181,7 +181,7 @@ void check_gradient(const deberta_distances& distances, const deberta_terms& ter
   if (!pairs.keys.empty()) CHECK(difference(d.spans().front(), plus(of(pairs.keys), 1), 1e-11) == "");
   if (!pairs.queries.empty()) CHECK(difference(d.spans().back(), plus(of(pairs.queries), 1), 1e-11) == "");
 }
-TEST_CASE("gradients are the derivatives", "[deberta]") {
+TEST_CASE("deberta: gradients are the derivatives", "[deberta]") {
   for (const auto& terms : all_terms) {
     check_gradient(microsoft, terms, 0, false);
     check_gradient(exact, terms, 3, true);
@@ -189,7 +189,7 @@ TEST_CASE("gradients are the derivatives", "[deberta]") {
   }
 }
 
-TEST_CASE("gradients have the same bits for any number of threads, in blocks too", "[deberta]") {
+TEST_CASE("deberta: gradients have the same bits for any number of threads, in blocks too", "[deberta]") {
   const attention_positions at{positions::range(150), positions::range(100)};
   const auto block = attention_block<float>::random(at, 2, head_count, 2, width, 1);
   auto encoder = random_deberta<float>(exact, {.c2p = true, .p2c = true, .p2p = true});
@@ -230,14 +230,14 @@ TEST_CASE("gradients have the same bits for any number of threads, in blocks too
   CHECK(sum(one.spans()[1], encoder.parameters()[1].values) == Approx(only({.p2c = true, .p2p = true})).margin(1e-3));
 }
 
-TEST_CASE("the score scale counts the terms", "[deberta]") {
+TEST_CASE("deberta: the score scale counts the terms", "[deberta]") {
   const auto scale_of = [](const deberta_terms& terms) { return score_scale(random_deberta<float>(exact, terms), 64); };
   CHECK(scale_of({.c2p = true}) == 1 / std::sqrt(128.0));
   CHECK(scale_of({.c2p = true, .p2c = true}) == 1 / std::sqrt(192.0));
   CHECK(scale_of({.c2p = true, .p2c = true, .p2p = true}) == 1 / std::sqrt(256.0));
 }
 
-TEST_CASE("parameters, rows and equality", "[deberta]") {
+TEST_CASE("deberta: parameters, rows and equality", "[deberta]") {
   auto both = random_deberta<float>(microsoft, {.c2p = true, .p2c = true});
   REQUIRE(both.parameters().size() == 2);
   CHECK(both.parameters()[0].name == "keys");
@@ -266,7 +266,7 @@ TEST_CASE("parameters, rows and equality", "[deberta]") {
   CHECK(!(blank(exact, {.c2p = true}) == blank(exact, {.c2p = true, .p2p = true})));
 }
 
-TEST_CASE("what does not fit is refused, and nothing is written", "[deberta]") {
+TEST_CASE("deberta: what does not fit is refused, and nothing is written", "[deberta]") {
   using reference::refuses;
   const auto make = [](index_t heads, index_t channels, const deberta_terms& terms, const deberta_distances& distances) {
     return [=] { deberta<float>({.heads = heads, .channels = channels, .terms = terms, .distances = distances}); };
@@ -325,7 +325,7 @@ TEST_CASE("what does not fit is refused, and nothing is written", "[deberta]") {
            {.keys = heads(d_queries, axis_order::time_head)}, d.spans());
 }
 
-TEST_CASE("nothing to do is nothing done", "[deberta]") {
+TEST_CASE("deberta: nothing to do is nothing done", "[deberta]") {
   const auto encoder = random_deberta<float>(exact, {.c2p = true, .p2c = true});
   tensor<float> none(2, head_count, 0, 6);
   encoder.bias(none, attention_inputs<float>{.scale = 1}, {positions::range(0), positions::range(6)});

@@ -51,7 +51,7 @@ transformer_xl_options with(channel_order order, position clamp_length) {
   return options;
 }
 
-TEST_CASE("the terms are the sums of products, in double and in float", "[transformer_xl]") {
+TEST_CASE("transformer_xl: the terms are the sums of products, in double and in float", "[transformer_xl]") {
   for (const auto& [at, batch] : reference::placed_blocks())
     for (const auto& options :
          {small, with(channel_order::interleaved, 0), with(channel_order::sin_cos, 3), with(channel_order::cos_sin, 1000)})
@@ -82,7 +82,7 @@ TEST_CASE("the terms are the sums of products, in double and in float", "[transf
   CHECK(difference(scores, tensor<float>(expected.cast<float>()), 8 * 1.2e-7 * 11 * reference::size_of(expected)) == "");
 }
 
-TEST_CASE("two pairs by hand", "[transformer_xl]") {
+TEST_CASE("transformer_xl: two pairs by hand", "[transformer_xl]") {
   // One head of one channel; of the sinusoid the projection leaves the sine. The query stands at 1, the keys at 0 and 3.
   transformer_xl<double> encoder({.heads = 1, .channels = 1, .dim = 2, .order = channel_order::sin_cos}, std::vector{10.0, 0.0},
                                  std::vector{100.0}, std::vector{0.5});
@@ -109,7 +109,7 @@ std::vector<double> bias_of(const transformer_xl_keys<double>& keys, const std::
   return {scores.data(), scores.data() + scores.size()};
 }
 
-TEST_CASE("distances are what the relative shift makes of columns", "[transformer_xl]") {
+TEST_CASE("transformer_xl: distances are what the relative shift makes of columns", "[transformer_xl]") {
   constexpr index_t queries = 5, memory = 3, keys = queries + memory, channels = 4;
   const auto q = random_vector<double>(1, queries * channels);
   const attention_positions at{positions::range(queries, memory), positions::range(keys)};
@@ -145,7 +145,7 @@ TEST_CASE("distances are what the relative shift makes of columns", "[transforme
   }
 }
 
-TEST_CASE("given keys are read where they lie, and end where they end", "[transformer_xl]") {
+TEST_CASE("transformer_xl: given keys are read where they lie, and end where they end", "[transformer_xl]") {
   const auto encoder = random_encoder<double>(small);
   const attention_positions at{positions::range(6, 2), positions::range(9)};
   const auto prepared = encoder.prepare(at);
@@ -178,7 +178,7 @@ TEST_CASE("given keys are read where they lie, and end where they end", "[transf
   CHECK(bit_difference(scores, expected) == "");
 }
 
-TEST_CASE("decode, chunks, threads, other rows of the batch, storage and its order change no bit", "[transformer_xl]") {
+TEST_CASE("transformer_xl: decode, chunks, threads, other rows of the batch, storage and its order change no bit", "[transformer_xl]") {
   reference::check_bits(random_encoder<float>(small), {57, 1, 1, 91});
 }
 
@@ -212,7 +212,7 @@ void check_gradient(const transformer_xl_options& options, std::size_t which, bo
   CHECK(difference(d_queries, of(block.queries, 2), 1e-10) == "");
   CHECK(difference(d_keys, of(block.keys, 3), 1e-10) == "");
 }
-TEST_CASE("gradients are the derivatives", "[transformer_xl]") {
+TEST_CASE("transformer_xl: gradients are the derivatives", "[transformer_xl]") {
   const transformer_xl_options tiny{.heads = 2, .channels = 3, .dim = 4, .order = channel_order::interleaved};
   auto clamped = tiny;
   clamped.clamp_length = 3;
@@ -224,7 +224,7 @@ TEST_CASE("gradients are the derivatives", "[transformer_xl]") {
   check_gradient(one_head, 1, false);  // 139 distances: more than one block of them
 }
 
-TEST_CASE("given keys are constants: all but the projection gets its gradient", "[transformer_xl]") {
+TEST_CASE("transformer_xl: given keys are constants: all but the projection gets its gradient", "[transformer_xl]") {
   auto encoder = random_encoder<double>(small);
   const attention_positions at{positions::range(6, 2), positions::range(9)};
   const auto prepared = encoder.prepare(at);
@@ -239,7 +239,7 @@ TEST_CASE("given keys are constants: all but the projection gets its gradient", 
   CHECK(from_prepared.spans()[0][0] != 0);
 }
 
-TEST_CASE("parameters and equality", "[transformer_xl]") {
+TEST_CASE("transformer_xl: parameters and equality", "[transformer_xl]") {
   auto encoder = random_encoder<float>(small);
   const auto all = encoder.parameters();
   REQUIRE(all.size() == 3);
@@ -259,7 +259,7 @@ TEST_CASE("parameters and equality", "[transformer_xl]") {
   CHECK(score_scale(encoder, 64) == 0.125);
 }
 
-TEST_CASE("what does not fit is refused, and nothing is written", "[transformer_xl]") {
+TEST_CASE("transformer_xl: what does not fit is refused, and nothing is written", "[transformer_xl]") {
   using reference::refuses;
   const auto make = [](auto&& change) {
     return [change] {

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>  // signbit
 #include <limits>
 #include <span>
 #include <utility>
@@ -63,6 +64,15 @@ reference::cell cell_of(const positions& at, index_t t) {
 }
 
 }  // namespace
+
+TEST_CASE("a class token without a bias keeps the sign of a zero", "[window_bias]") {
+  const window_bias<float> encoder({.window = {1, 2}, .heads = 1, .form = window_bias_form::swin});
+  const auto at = grid_positions({.extents = {1, 2}, .order = grid_order::slowest_first, .prefix = 1});
+  Eigen::Tensor<float, 4, Eigen::RowMajor> scores(1, 1, 3, 3);
+  scores.setConstant(-0.0f);
+  encoder.bias(scores, {at, at});
+  for (index_t n = 0; n < 3; ++n) CHECK(std::signbit(scores(0, 0, 0, n)));
+}
 
 TEMPLATE_TEST_CASE("window_bias adds the table's number of each pair's difference", "[window_bias]", float, double) {
   for (const auto& options : settings) {
