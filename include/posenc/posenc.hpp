@@ -43,6 +43,7 @@
 
 // How it works and how to steer it.
 #include <posenc/config.hpp>                          // version, macros
+#include <posenc/distance_biases.hpp>                 // what a bias encoder adds, by distance
 #include <posenc/error.hpp>                           // argument_error
 #include <posenc/executor.hpp>                        // threads, streaming stores
 #include <posenc/frequencies.hpp>                     // how fast channel pairs turn

@@ -40,7 +40,7 @@ struct sandwich_options {
 /// bias = (sum over k of cos((i - j) w_k) - dim / 2) / (8 h / heads), for heads h = 1 ... heads: the product of the sinusoidal codes of i
 /// and j, 0 at distance 0, falling about as the logarithm of the distance; never below -dim / (8 h / heads), and alike on both sides. As in
 /// NeMo (`SandwichRelativePositionEmbedding`), whose keys after the query have distance 0 where it is not bidirectional, which a causal
-/// mask hides. The paper writes the divisors as those of ALiBi's exponents; its published appendix misses the cosine.
+/// mask hides. The paper writes the divisors as those of ALiBi's exponents.
 ///
 /// Angles are fixed-point turns of frequencies that are off by at most 2^-90 of themselves: up to distances of 2^36 the sum is within 2^-52
 /// dim, and then rounded once to S. Nothing to train. Verbs, shapes and errors: `bias_verbs`; tables and what they allocate:
