@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <string_view>
 
 namespace {
@@ -117,6 +118,39 @@ class windows_of_picture {
     return right;
   }
 
+  /// Windows shifted by half of one, with a bias and the mask that keeps what lies on both ends of the picture apart.
+  template <posenc::bias_encoder E>
+  bool show_shifted(const E& encoder) const {
+    std::printf("shifted windows, Swin\n");
+    const posenc::window_extents picture{along * window, along * window}, extents{window, window};
+    const posenc::shifted_windows before({.extents = picture, .window = extents});
+    const posenc::shifted_windows after({.extents = picture, .window = extents, .shift = {window / 2, window / 2}});
+    const auto token_of = before.from_windows(1), row_of = after.to_windows(1), place_of = after.from_windows(1);
+    const auto shifted = [&](const tokens_tensor& x) {
+      tokens_tensor y(x.dimensions());
+      for (std::size_t row = 0; row < token_of.size(); ++row) {
+        const auto* const from = x.data() + static_cast<index_t>(row) * heads * channels;
+        std::copy_n(from, heads * channels, y.data() + row_of[static_cast<std::size_t>(token_of[row])] * heads * channels);
+      }
+      return y;
+    };
+
+    constexpr double excluded = -std::numeric_limits<double>::infinity();
+    const posenc::compose swin(encoder, posenc::window_mask<float>({.windows = after, .heads = heads, .value = excluded}));
+    const auto cells = after.cell_positions(1);
+    const scores_tensor scores = encoded(swin, posenc::prepare(swin, {cells, cells}), shifted(queries_), shifted(keys_));
+    bool right = say(rows_sum_to_one(scores), "rows of the soft-max sum to 1"), apart = true;
+    for (index_t w = 0; w < windows; ++w)
+      for (index_t i = 0; i < tokens; ++i)
+        for (index_t j = 0; j < tokens; ++j) {
+          const index_t one = place_of[static_cast<std::size_t>(w * tokens + i)],
+                        other = place_of[static_cast<std::size_t>(w * tokens + j)];
+          const index_t down = std::abs(one / picture[1] - other / picture[1]), right_of = std::abs(one % picture[1] - other % picture[1]);
+          apart &= std::isinf(scores(w, 0, i, j)) == (down >= window || right_of >= window);
+        }
+    return say(apart, "tokens attend to neighbours in the picture only") && right;
+  }
+
  private:
   template <class E>
   static scores_tensor encoded(const E& encoder, const posenc::state_t<E>& state, tokens_tensor queries, tokens_tensor keys) {
@@ -191,7 +225,9 @@ int main(int count, char** arguments) {
   };
   using form = posenc::window_bias_form;
   using table = posenc::window_bias<float>;
-  right &= all.show("window bias, Swin and BEiT", trained(table({.window = extents, .heads = heads, .form = form::swin})));
+  const auto swin = trained(table({.window = extents, .heads = heads, .form = form::swin}));
+  right &= all.show("window bias, Swin and BEiT", swin);
+  right &= all.show_shifted(swin);
   right &= all.show("window bias, MaxViT", trained(table({.window = extents, .heads = heads, .form = form::maxvit})));
   right &= all.show("window bias, LeViT", trained(table({.window = extents, .heads = heads, .form = form::levit})));
   right &= all.show("decomposed bias, SAM and MViTv2", trained(posenc::decomposed_bias<float>({.extents = extents, .channels = channels})));
