@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// \file  Keeps tests from compiling the kernels again and again, for each instruction set: `tests/kernels/*.cpp` do it once, with the same
-///        flags. That is half of the time that a test takes to compile.
+/// \file  Keeps tests, and the examples that are built with them, from compiling the kernels again and again for each instruction set:
+///        `tests/kernels/*.cpp` do it once, with the same flags. That is half of the time that a test takes to compile.
 #pragma once
 
 #include <posenc/kernels/add.hpp>
