@@ -234,6 +234,10 @@ TEST_CASE("decomposed_bias refuses what does not fit, before it writes", "[decom
           {positions::range(12), at});
   const auto far = grid_positions({.extents = {4, 3}, .order = slowest});
   refused(who + "cells must not be farther apart than a table reaches but got 5 and -3", queries, {far, far});
+  const auto top = grid_positions({.extents = {3, 4}, .order = slowest}),
+             lower = grid_positions({.extents = {3, 4}, .order = slowest, .start = {1, 0}});
+  refused(who + "cells must not be farther apart than a table reaches but got 5 and 3", queries, {lower, top});  // the query below
+  refused(who + "cells must not be farther apart than a table reaches but got 5 and -3", queries, {top, lower});
   std::vector<float> small(3);
   const std::span<float> one[] = {small}, two[] = {small, small};
   refuses(memory, who + "there must be one gradient span per parameter but got 2 and 1",
