@@ -75,10 +75,10 @@ bool by_hand() {
 
   const posenc::t5_bias<float> t5(posenc::t5_bias_options::t5_decoder(heads), table);  // a checkpoint's [num_buckets, heads]
   const auto biases = prepare(t5, {.queries = positions::range(4, 1000), .keys = positions::range(1004)});  // once for all layers
-  t5.bias(scores, biases, {.scale = 0.125, .causal = true});  // scores * 0.125 + bias, future keys masked, in one pass
+  t5.bias(scores, biases, {.causal = true});  // bias added, future keys masked, in one pass; a `.scale` of the scores rides on it too
   t5.bias_tile(tile, {.batch = 0, .head = 2, .query = 0, .key = 940}, biases);  // fused attention: a tile of one head
   const float one = t5.value(2, 1003, 17);  // one pair
-  return scores(0, 0, 0, 0) == 0.625f && scores(0, 0, 0, 1003) == -std::numeric_limits<float>::infinity() && tile(3, 5) == 1 + one;
+  return scores(0, 0, 0, 0) == 1.5f && scores(0, 0, 0, 1003) == -std::numeric_limits<float>::infinity() && tile(3, 5) == 1 + one;
 }
 
 bool all_good = true;
