@@ -13,8 +13,8 @@
 #include <posenc/error.hpp>      // require
 #include <posenc/executor.hpp>
 #include <posenc/heads.hpp>      // head_view
+#include <posenc/inputs.hpp>
 #include <posenc/positions.hpp>  // positions, attention_positions, operand
-#include <posenc/required.hpp>
 #include <posenc/tensor.hpp>     // views
 
 #include <cmath>
@@ -26,39 +26,6 @@
 namespace POSENC_NAMESPACE {
 
 // ---- what encoders are given ---------------------------------------------------------------------------------------------------------
-
-/// What a score encoder may ask for besides positions; give what you have. Empty views mean "not given", and an encoder that needs one
-/// says so in its error. S is the scalar of q and k.
-///
-/// scores = scale * (q.k + contextual terms before the scale) + bias + mask: the scores come in scaled, and each encoder documents on
-/// which side of the scale its terms sit (Shaw and Transformer-XL before it, T5 and ALiBi after).
-template <storage_scalar S>
-struct attention_inputs {
-  required<double> scale;                              ///< what q.k was multiplied by; it has no default
-  head_view<const S> queries{}, keys{};                ///< before scaling
-  bool causal = false;                                 ///< keys after the query do not count
-  index_t window = 0;                                  ///< keys that many positions away do not count; 0: all do
-  tensor_view<const compute_t<S>, 3> log_gates{};      ///< [batch, time, head], natural logarithms
-};
-
-/// Where the gradients of those inputs are accumulated; empty views are skipped.
-template <storage_scalar S>
-struct attention_gradients {
-  head_view<S> queries{}, keys{};
-  tensor_view<compute_t<S>, 3> log_gates{};
-};
-
-/// What may ride on the pass of a bias over the scores: score = score * scale + bias, then minus infinity where `causal` and the key's
-/// position lies after the query's. The default adds the bias and nothing else.
-struct score_pass {
-  double scale = 1;
-  bool causal = false;
-};
-
-/// Where a tile `[query, key]` of the scores of one batch row and head lies in the whole: for fused attention, which never holds more.
-struct tile_place {
-  index_t batch, head, query, key;  ///< of the tile's first element
-};
 
 /// What an encoder computes once per forward pass for all layers: its own `prepare`, or else the positions themselves.
 template <class E>
@@ -91,6 +58,14 @@ template <class E>
 concept additive_encoder = named_encoder<E> && requires(const E& e, token_view<typename E::scalar> x, const positions& at) {
   { e.add(x, at) } -> std::same_as<void>;
 };
+
+/// Adds to embeddings, and reads more than them for it.
+template <class E>
+concept contextual_additive_encoder =
+    named_encoder<E> &&
+    requires(const E& e, token_view<typename E::scalar> x, const embedding_inputs<typename E::scalar>& inputs, const positions& at) {
+      { e.add(x, inputs, at) } -> std::same_as<void>;
+    };
 
 /// Adds a code that depends on the position alone: `encode` writes it. A table of codes may be made of it once.
 template <class E>
@@ -126,6 +101,14 @@ concept value_encoder = named_encoder<E> && requires(const E& e, head_view<typen
   { e.add_values(context, weights, state) } -> std::same_as<void>;
 };
 
+/// Adds to the context, and reads queries, keys or values for it.
+template <class E>
+concept contextual_value_encoder =
+    named_encoder<E> && requires(const E& e, head_view<typename E::scalar> context, score_view<const typename E::scalar> weights,
+                                 const attention_inputs<typename E::scalar>& inputs, const state_t<E>& state) {
+      { e.add_values(context, weights, inputs, state) } -> std::same_as<void>;
+    };
+
 // "Does not act there" must not hide "acts there with a slightly wrong signature", so the verbs' names are reserved: a member of that
 // name has to satisfy its concept. (A member of E makes the same name in a sibling base ambiguous.)
 namespace detail {
@@ -148,8 +131,8 @@ inline constexpr bool acts_through_parts = false;  // compose: its verbs come an
 }  // namespace detail
 
 template <class E>
-concept add_absent_or_right =
-    detail::acts_through_parts<E> || additive_encoder<E> || requires { &detail::joined<E, detail::with_add>::add; };
+concept add_absent_or_right = detail::acts_through_parts<E> || additive_encoder<E> || contextual_additive_encoder<E> ||
+                              requires { &detail::joined<E, detail::with_add>::add; };
 template <class E>
 concept rotate_absent_or_right =
     detail::acts_through_parts<E> || rotary_encoder<E> || requires { &detail::joined<E, detail::with_rotate>::rotate; };
@@ -157,8 +140,8 @@ template <class E>
 concept bias_absent_or_right = detail::acts_through_parts<E> || bias_encoder<E> || contextual_bias_encoder<E> ||
                                requires { &detail::joined<E, detail::with_bias>::bias; };
 template <class E>
-concept add_values_absent_or_right =
-    detail::acts_through_parts<E> || value_encoder<E> || requires { &detail::joined<E, detail::with_add_values>::add_values; };
+concept add_values_absent_or_right = detail::acts_through_parts<E> || value_encoder<E> || contextual_value_encoder<E> ||
+                                     requires { &detail::joined<E, detail::with_add_values>::add_values; };
 /// Names are looked up through a derived class.
 template <class E>
 concept not_final = !std::is_final_v<E>;
@@ -168,9 +151,9 @@ concept verbs_have_the_right_signature =
 
 /// A copyable, comparable value with a `scalar`, a `name`, and at least one of the four verbs.
 template <class E>
-concept position_encoder =
-    (additive_encoder<E> || rotary_encoder<E> || bias_encoder<E> || contextual_bias_encoder<E> || value_encoder<E>) &&
-    verbs_have_the_right_signature<E>;
+concept position_encoder = (additive_encoder<E> || contextual_additive_encoder<E> || rotary_encoder<E> || bias_encoder<E> ||
+                            contextual_bias_encoder<E> || value_encoder<E> || contextual_value_encoder<E>) &&
+                           verbs_have_the_right_signature<E>;
 
 /// True for encoders whose cached keys can be moved to other positions (`shift`): rotations, whose angles add.
 template <class E>
@@ -201,8 +184,10 @@ void require_fits(const E& encoder, const Arguments&... arguments) {
 
 // Each hands the executor on to encoders whose verbs take one as the last argument; the others run in the calling thread.
 
-/// x: [batch..., time, channel], rank 2 or more. In place; for anything else see the encoder's own `add`.
+/// x: [batch..., time, channel], rank 2 or more. In place; for anything else see the encoder's own `add`. Only for encoders that need no
+/// inputs, so that forgetting them does not compile.
 template <position_encoder E, writable_tensor X>
+  requires(!contextual_additive_encoder<E>)
 void encode_embeddings(const E& encoder, X&& x, const positions& at, [[maybe_unused]] const executor& run = {}) {
   if constexpr (additive_encoder<E>) {
     const auto view = batched(x);
@@ -218,6 +203,19 @@ void encode_embeddings(const E& encoder, X&& x, const coordinates& at, [[maybe_u
     const auto view = batched(x);
     if constexpr (requires { encoder.add(view, at, run); }) encoder.add(view, at, run);
     else encoder.add(view, at);
+  }
+}
+
+/// The same with inputs; a braced list `{.gates = ...}` takes the scalar of x.
+template <position_encoder E, writable_tensor X>
+void encode_embeddings(const E& encoder, X&& x, [[maybe_unused]] const embedding_inputs<element_t<X>>& inputs, const positions& at,
+                       [[maybe_unused]] const executor& run = {}) {
+  const auto view = batched(x);
+  if constexpr (contextual_additive_encoder<E>) {
+    if constexpr (requires { encoder.add(view, inputs, at, run); }) encoder.add(view, inputs, at, run);
+    else encoder.add(view, inputs, at);
+  } else {
+    encode_embeddings(encoder, view, at, run);
   }
 }
 
@@ -276,14 +274,30 @@ void encode_scores(const E& encoder, T&& scores, [[maybe_unused]] const attentio
   }
 }
 
-/// context: [batch, time, head, channel], in place; weights: [batch, head, query, key].
+/// context: [batch, time, head, channel], in place; weights: [batch, head, query, key]. Only for encoders that need no inputs, so that
+/// forgetting them does not compile.
 template <position_encoder E, class S, readable_tensor W>
+  requires(!contextual_value_encoder<E>)
 void encode_context(const E& encoder, head_view<S> context, W&& weights, const state_t<E>& state,
                     [[maybe_unused]] const executor& run = {}) {
   if constexpr (value_encoder<E>) {
     const score_view<const std::remove_const_t<element_t<W>>> view = weights;
     if constexpr (requires { encoder.add_values(context, view, state, run); }) encoder.add_values(context, view, state, run);
     else encoder.add_values(context, view, state);
+  }
+}
+
+/// The same with inputs.
+template <position_encoder E, class S, readable_tensor W, class Q = S>
+void encode_context(const E& encoder, head_view<S> context, W&& weights, [[maybe_unused]] const attention_inputs<Q>& inputs,
+                    const state_t<E>& state, [[maybe_unused]] const executor& run = {}) {
+  if constexpr (contextual_value_encoder<E>) {
+    const score_view<const std::remove_const_t<element_t<W>>> view = weights;
+    if constexpr (requires { encoder.add_values(context, view, inputs, state, run); })
+      encoder.add_values(context, view, inputs, state, run);
+    else encoder.add_values(context, view, inputs, state);
+  } else {
+    encode_context(encoder, context, weights, state, run);
   }
 }
 

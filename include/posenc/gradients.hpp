@@ -66,14 +66,54 @@ class gradient_buffer {
 // The gradient twins. Where the output is the input plus or times something, d is in and out: the gradient of the stage's output comes
 // in, that of its input leaves. An encoder without a twin passes the gradient on; one that needs a twin and lacks it does not compile.
 
-/// d_x: the gradient of the embeddings, in and out.
+/// An additive encoder whose gradient needs the embeddings as they came in.
+template <class E>
+concept reads_embeddings =
+    additive_encoder<E> &&
+    requires(const E& e, token_view<typename E::scalar> d, token_view<const typename E::scalar> x, const positions& at,
+             gradient_spans<typename E::scalar> d_parameters) { e.add_backward(d, x, at, d_parameters); };
+
+template <class E>
+concept needs_embeddings = reads_embeddings<E> || contextual_additive_encoder<E>;
+
+/// d_x: the gradient of the embeddings, in and out. Only for encoders whose gradient needs no more, so that forgetting it does not compile.
 template <position_encoder E, writable_tensor X>
+  requires(!needs_embeddings<E>)
 void encode_embeddings_backward(const E& encoder, X&& d_x, const positions& at, gradient_spans<typename E::scalar> d_parameters,
                                 [[maybe_unused]] const executor& run = {}) {
   const auto d = batched(d_x);
   if constexpr (requires { encoder.add_backward(d, at, d_parameters, run); }) encoder.add_backward(d, at, d_parameters, run);
   else if constexpr (requires { encoder.add_backward(d, at, d_parameters); }) encoder.add_backward(d, at, d_parameters);
   else static_assert(!additive_encoder<E> || !trainable<E>, "a trainable additive encoder needs add_backward");
+}
+/// The same for any encoder without inputs. x: the embeddings before `encode_embeddings`.
+template <position_encoder E, writable_tensor X, readable_tensor In>
+  requires(!contextual_additive_encoder<E>)
+void encode_embeddings_backward(const E& encoder, X&& d_x, [[maybe_unused]] const In& x, const positions& at,
+                                gradient_spans<typename E::scalar> d_parameters, [[maybe_unused]] const executor& run = {}) {
+  const auto d = batched(d_x);
+  if constexpr (reads_embeddings<E>) {
+    const token_view<const element_t<X>> from = batched(x);
+    if constexpr (requires { encoder.add_backward(d, from, at, d_parameters, run); }) encoder.add_backward(d, from, at, d_parameters, run);
+    else encoder.add_backward(d, from, at, d_parameters);
+  } else {
+    encode_embeddings_backward(encoder, d, at, d_parameters, run);
+  }
+}
+/// The same for any encoder. d_inputs are added to.
+template <position_encoder E, writable_tensor X, readable_tensor In>
+void encode_embeddings_backward(const E& encoder, X&& d_x, const In& x, [[maybe_unused]] const embedding_inputs<element_t<X>>& inputs,
+                                [[maybe_unused]] const embedding_gradients<element_t<X>>& d_inputs, const positions& at,
+                                gradient_spans<typename E::scalar> d_parameters, [[maybe_unused]] const executor& run = {}) {
+  const auto d = batched(d_x);
+  if constexpr (contextual_additive_encoder<E>) {
+    const token_view<const element_t<X>> from = batched(x);
+    if constexpr (requires { encoder.add_backward(d, from, inputs, d_inputs, at, d_parameters, run); })
+      encoder.add_backward(d, from, inputs, d_inputs, at, d_parameters, run);
+    else encoder.add_backward(d, from, inputs, d_inputs, at, d_parameters);
+  } else {
+    encode_embeddings_backward(encoder, d, x, at, d_parameters, run);
+  }
 }
 
 namespace detail {
@@ -153,6 +193,7 @@ void encode_scores_backward(const E& encoder, T&& d_scores, [[maybe_unused]] con
 
 /// d_context: the gradient of the context, which passes unchanged; d_weights and d_parameters are added to.
 template <position_encoder E, class S, readable_tensor W, writable_tensor D>
+  requires(!contextual_value_encoder<E>)
 void encode_context_backward(const E& encoder, head_view<S> d_context, W&& weights, D&& d_weights, const state_t<E>& state,
                              gradient_spans<typename E::scalar> d_parameters, [[maybe_unused]] const executor& run = {}) {
   if constexpr (value_encoder<E>) {
@@ -162,6 +203,23 @@ void encode_context_backward(const E& encoder, head_view<S> d_context, W&& weigh
     if constexpr (requires { encoder.add_values_backward(d, w, d_w, state, d_parameters, run); })
       encoder.add_values_backward(d, w, d_w, state, d_parameters, run);
     else encoder.add_values_backward(d, w, d_w, state, d_parameters);
+  }
+}
+/// The same with inputs; d_inputs are added to.
+template <position_encoder E, class S, readable_tensor W, writable_tensor D, class Q = S>
+void encode_context_backward(const E& encoder, head_view<S> d_context, W&& weights, D&& d_weights,
+                             [[maybe_unused]] const attention_inputs<Q>& inputs, [[maybe_unused]] const attention_gradients<Q>& d_inputs,
+                             const state_t<E>& state, gradient_spans<typename E::scalar> d_parameters,
+                             [[maybe_unused]] const executor& run = {}) {
+  if constexpr (contextual_value_encoder<E>) {
+    const head_view<const std::remove_const_t<S>> d = d_context;
+    const score_view<const std::remove_const_t<element_t<W>>> w = weights;
+    const score_view<element_t<D>> d_w = d_weights;
+    if constexpr (requires { encoder.add_values_backward(d, w, d_w, inputs, d_inputs, state, d_parameters, run); })
+      encoder.add_values_backward(d, w, d_w, inputs, d_inputs, state, d_parameters, run);
+    else encoder.add_values_backward(d, w, d_w, inputs, d_inputs, state, d_parameters);
+  } else {
+    encode_context_backward(encoder, d_context, weights, d_weights, state, d_parameters, run);
   }
 }
 

@@ -62,7 +62,7 @@ class compose {
   /// Codes that depend on positions alone are added in one pass over x: the same bits as one after the other in float and double, and one
   /// rounding where x is of 16 bits.
   template <writable_tensor X, token_places At>
-    requires(additive_encoder<Parts> || ...)
+    requires((additive_encoder<Parts> || ...) && !(contextual_additive_encoder<Parts> || ...))
   void add(X&& x, const At& at, const executor& run = {}) const {
     const auto view = batched(x);
     require_fits(view, at);
@@ -72,6 +72,13 @@ class compose {
     } else {
       std::apply([&](const auto&... part) { (encode_embeddings(part, view, at, run), ...); }, parts_);
     }
+  }
+  template <writable_tensor X>
+    requires(contextual_additive_encoder<Parts> || ...)
+  void add(X&& x, const embedding_inputs<element_t<X>>& inputs, const positions& at, const executor& run = {}) const {
+    const auto view = batched(x);
+    require_fits(view, at);
+    std::apply([&](const auto&... part) { (encode_embeddings(part, view, inputs, at, run), ...); }, parts_);
   }
   template <class S>
     requires(rotary_encoder<Parts> || ...)
@@ -96,16 +103,41 @@ class compose {
     forward([&](const auto& part, const auto& own) { encode_scores(part, scores, inputs, own, run); }, states);
   }
   template <class S, readable_tensor W>
-    requires(value_encoder<Parts> || ...)
+    requires((value_encoder<Parts> || ...) && !(contextual_value_encoder<Parts> || ...))
   void add_values(head_view<S> context, W&& weights, const state& states, const executor& run = {}) const {
     forward([&](const auto& part, const auto& own) { encode_context(part, context, weights, own, run); }, states);
   }
+  template <class S, readable_tensor W, class Q>
+    requires(contextual_value_encoder<Parts> || ...)
+  void add_values(head_view<S> context, W&& weights, const attention_inputs<Q>& inputs, const state& states,
+                  const executor& run = {}) const {
+    forward([&](const auto& part, const auto& own) { encode_context(part, context, weights, inputs, own, run); }, states);
+  }
 
   template <writable_tensor X>
-    requires(additive_encoder<Parts> || ...)
+    requires((additive_encoder<Parts> || ...) && !(needs_embeddings<Parts> || ...))
   void add_backward(X&& d_x, const positions& at, gradient_spans<scalar> d_parameters, const executor& run = {}) const {
     backward([&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), at, own, run); }, d_parameters,
              nullptr);
+  }
+  /// x: the embeddings before `add`, which are what a part read only if it is the first that adds.
+  template <writable_tensor X>
+    requires((reads_embeddings<Parts> || ...) && !(contextual_additive_encoder<Parts> || ...))
+  void add_backward(X&& d_x, const token_view<const element_t<X>>& x, const positions& at, gradient_spans<scalar> d_parameters,
+                    const executor& run = {}) const {
+    static_assert(only_first_reads, "a part whose gradient needs the embeddings must be the first that adds to them");
+    backward([&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), x, at, own, run); },
+             d_parameters, nullptr);
+  }
+  template <writable_tensor X>
+    requires(contextual_additive_encoder<Parts> || ...)
+  void add_backward(X&& d_x, const token_view<const element_t<X>>& x, const embedding_inputs<element_t<X>>& inputs,
+                    const embedding_gradients<element_t<X>>& d_inputs, const positions& at, gradient_spans<scalar> d_parameters,
+                    const executor& run = {}) const {
+    static_assert(only_first_reads, "a part whose gradient needs the embeddings must be the first that adds to them");
+    backward(
+        [&](const auto& part, const auto*, auto own) { encode_embeddings_backward(part, batched(d_x), x, inputs, d_inputs, at, own, run); },
+        d_parameters, nullptr);
   }
   template <class S>
     requires((rotary_encoder<Parts> || ...) && !(trains_rotation<Parts> || ...))
@@ -147,11 +179,21 @@ class compose {
         d_parameters, &states);
   }
   template <class S, readable_tensor W, writable_tensor D>
-    requires(value_encoder<Parts> || ...)
+    requires((value_encoder<Parts> || ...) && !(contextual_value_encoder<Parts> || ...))
   void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const state& states, gradient_spans<scalar> d_parameters,
                            const executor& run = {}) const {
     backward([&](const auto& part, const auto* own,
                  auto d_own) { encode_context_backward(part, d_context, weights, d_weights, *own, d_own, run); },
+             d_parameters, &states);
+  }
+
+  template <class S, readable_tensor W, writable_tensor D, class Q>
+    requires(contextual_value_encoder<Parts> || ...)
+  void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const attention_inputs<Q>& inputs,
+                           const attention_gradients<Q>& d_inputs, const state& states, gradient_spans<scalar> d_parameters,
+                           const executor& run = {}) const {
+    backward([&](const auto& part, const auto* own,
+                 auto d_own) { encode_context_backward(part, d_context, weights, d_weights, inputs, d_inputs, *own, d_own, run); },
              d_parameters, &states);
   }
 
@@ -188,6 +230,13 @@ class compose {
   friend bool operator==(const compose&, const compose&) = default;
 
  private:
+  static constexpr bool only_first_reads = [] {
+    bool first = true, right = true;
+    const auto ask = [&](bool adds, bool reads) { right = right && (first || !reads), first = first && !adds; };
+    (ask(additive_encoder<Parts> || contextual_additive_encoder<Parts>, needs_embeddings<Parts>), ...);
+    return right;
+  }();
+
   template <class Part, class At>
   static constexpr bool adds_no_or_part =
       !additive_encoder<Part> || (detail::code_part<Part, At> && std::same_as<typename Part::scalar, scalar>);

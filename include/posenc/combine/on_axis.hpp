@@ -67,9 +67,14 @@ class on_axis {
   }
 
   template <writable_tensor X>
-    requires additive_encoder<Part>
+    requires(additive_encoder<Part> && !contextual_additive_encoder<Part>)
   void add(X&& x, const positions& at, const executor& run = {}) const {
     encode_embeddings(part_, x, at.axis(axis_), run);
+  }
+  template <writable_tensor X>
+    requires contextual_additive_encoder<Part>
+  void add(X&& x, const embedding_inputs<element_t<X>>& inputs, const positions& at, const executor& run = {}) const {
+    encode_embeddings(part_, x, inputs, at.axis(axis_), run);
   }
   template <class S>
     requires rotary_encoder<Part>
@@ -87,15 +92,33 @@ class on_axis {
     encode_scores(part_, scores, inputs, own.part, run);
   }
   template <class S, readable_tensor W>
-    requires value_encoder<Part>
+    requires(value_encoder<Part> && !contextual_value_encoder<Part>)
   void add_values(head_view<S> context, W&& weights, const state& own, const executor& run = {}) const {
     encode_context(part_, context, weights, own.part, run);
   }
+  template <class S, readable_tensor W, class Q>
+    requires contextual_value_encoder<Part>
+  void add_values(head_view<S> context, W&& weights, const attention_inputs<Q>& inputs, const state& own, const executor& run = {}) const {
+    encode_context(part_, context, weights, inputs, own.part, run);
+  }
 
   template <writable_tensor X>
-    requires additive_encoder<Part>
+    requires(additive_encoder<Part> && !needs_embeddings<Part>)
   void add_backward(X&& d_x, const positions& at, gradient_spans<scalar> d_parameters, const executor& run = {}) const {
     encode_embeddings_backward(part_, d_x, at.axis(axis_), d_parameters, run);
+  }
+  template <writable_tensor X>
+    requires reads_embeddings<Part>
+  void add_backward(X&& d_x, const token_view<const element_t<X>>& x, const positions& at, gradient_spans<scalar> d_parameters,
+                    const executor& run = {}) const {
+    encode_embeddings_backward(part_, d_x, x, at.axis(axis_), d_parameters, run);
+  }
+  template <writable_tensor X>
+    requires contextual_additive_encoder<Part>
+  void add_backward(X&& d_x, const token_view<const element_t<X>>& x, const embedding_inputs<element_t<X>>& inputs,
+                    const embedding_gradients<element_t<X>>& d_inputs, const positions& at, gradient_spans<scalar> d_parameters,
+                    const executor& run = {}) const {
+    encode_embeddings_backward(part_, d_x, x, inputs, d_inputs, at.axis(axis_), d_parameters, run);
   }
   template <class S>
     requires(rotary_encoder<Part> && !trains_rotation<Part>)
@@ -120,10 +143,17 @@ class on_axis {
     encode_scores_backward(part_, d_scores, inputs, d_inputs, own.part, d_parameters, run);
   }
   template <class S, readable_tensor W, writable_tensor D>
-    requires value_encoder<Part>
+    requires(value_encoder<Part> && !contextual_value_encoder<Part>)
   void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const state& own, gradient_spans<scalar> d_parameters,
                            const executor& run = {}) const {
     encode_context_backward(part_, d_context, weights, d_weights, own.part, d_parameters, run);
+  }
+  template <class S, readable_tensor W, writable_tensor D, class Q>
+    requires contextual_value_encoder<Part>
+  void add_values_backward(head_view<S> d_context, W&& weights, D&& d_weights, const attention_inputs<Q>& inputs,
+                           const attention_gradients<Q>& d_inputs, const state& own, gradient_spans<scalar> d_parameters,
+                           const executor& run = {}) const {
+    encode_context_backward(part_, d_context, weights, d_weights, inputs, d_inputs, own.part, d_parameters, run);
   }
 
   double score_scale(index_t channels) const
