@@ -3,7 +3,8 @@
 /// merge are the library's own functions.
 #pragma once
 
-#include <posenc/posenc.hpp>
+#include <posenc/rope.hpp>
+#include <posenc/sinusoidal.hpp>
 
 #include <cstring>
 #include <vector>

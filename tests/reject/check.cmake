@@ -1,6 +1,6 @@
 # Checks that one source does not compile, and for the right reason.
 #
-#   cmake -D COMPILER=<c++> -D FLAGS=<response file> -D HIDE_SOURCE=<flag> -D SOURCE=<file> -P check.cmake
+#   cmake -D COMPILER=<c++> -D FLAGS=<response file> -D HIDE_SOURCE=<flag> -D TENSORS=<header> -D SOURCE=<file> -P check.cmake
 #
 # The first line of the source says what the diagnostics must contain, with alternatives where compilers differ:
 #   // expect: required<pairing> | no default constructor
@@ -14,7 +14,7 @@ string(REPLACE " | " ";" expected "${CMAKE_MATCH_1}")
 
 set(ENV{LC_ALL} C)
 # Lines of source among the diagnostics do not count: the expected words may stand there anyway.
-set(compile "${COMPILER}" "@${FLAGS}" -fsyntax-only ${HIDE_SOURCE} "${SOURCE}")
+set(compile "${COMPILER}" "@${FLAGS}" -fsyntax-only ${HIDE_SOURCE} -include "${TENSORS}" "${SOURCE}")
 
 execute_process(COMMAND ${compile} -DPOSENC_ACCEPT RESULT_VARIABLE result ERROR_VARIABLE messages)
 if(NOT result EQUAL 0)
