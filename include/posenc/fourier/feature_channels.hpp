@@ -56,6 +56,21 @@ class feature_channels {
     reach[1] = c % 8 == 0 ? axis : std::max<std::int64_t>(reach[1], axis);
   }
 
+  /// To be called where all bands are set: finds out whether they are octaves of one, which the kernel can make use of.
+  void find_octaves() {
+    const double base = *std::ranges::min_element(high_, {}, [](double speed) { return std::abs(speed); });
+    const auto size = static_cast<std::size_t>(channels_);
+    octaves_.resize(3 * size);
+    octave_base_ = base;
+    for (std::size_t n = 0; n < size; ++n) {
+      int exponent = 0;
+      if (std::frexp(high_[n] / base, &exponent) != 0.5 || exponent < 1 || exponent > 32) return octaves_.clear();
+      octaves_[n] = exponent - 1;
+      octaves_[size + n] = static_cast<std::int32_t>(axes_[n]);
+      octaves_[2 * size + n] = quarters_[n] > 0 ? 1 << 30 : 0;
+    }
+  }
+
   index_t dims() const noexcept { return dims_; }
   index_t count() const noexcept { return channels_; }
   bool has_bands() const noexcept { return !axes_.empty(); }
@@ -72,7 +87,9 @@ class feature_channels {
             .channels = channels_,
             .axes = has_bands() ? axes_.data() : nullptr,
             .reach = has_bands() ? reach_.data() : nullptr,
-            .weights = has_bands() ? 0 : channels_};
+            .weights = has_bands() ? 0 : channels_,
+            .octaves = octaves_.empty() ? nullptr : octaves_.data(),
+            .octave_base = octave_base_};
   }
 
  private:
@@ -86,6 +103,8 @@ class feature_channels {
   index_t dims_, channels_;
   std::vector<double> high_, low_, quarters_;
   std::vector<std::int64_t> axes_, reach_;
+  std::vector<std::int32_t> octaves_;
+  double octave_base_ = 0;
 };
 
 }  // namespace POSENC_NAMESPACE

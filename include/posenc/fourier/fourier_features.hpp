@@ -122,6 +122,7 @@ class fourier_features : public feature_verbs<fourier_features<S>, S> {
                second == (options.functions != feature_functions::cos_sin));
       for (std::size_t n = order.size(); n-- > 0 && ++at[order[n]] == extents[order[n]];) at[order[n]] = 0;
     }
+    made.find_octaves();
     return made;
   }
 

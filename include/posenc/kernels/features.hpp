@@ -20,6 +20,9 @@ struct feature_angles {
   const std::int64_t* axes = nullptr;   ///< [channels]
   const std::int64_t* reach = nullptr;  ///< the lowest and the highest axis of each eight channels, from the first; with axes
   index_t weights = 0;                  ///< stride of high and low from axis to axis; without axes
+  /// Where given, with axes: high[c] = octave_base * 2^octaves[c], all in [0, 31]. Features are then had sooner, but for double.
+  const std::int32_t* octaves = nullptr;  ///< [3, channels]: octaves, axes, quarters in 2^-31 half turns
+  double octave_base = 0;
   /// Where given, features are expectations over normal points: times exp(-variance / 2), the variance being that of pi * h. With axes only
   /// the diagonal is read.
   const double* covariances = nullptr;
@@ -27,8 +30,8 @@ struct feature_angles {
 };
 
 /// Features are rounded once to T, for 16-bit formats through float. For scale 1, up to 2^30 half turns: in float within
-/// 9e-8 + 7e-16 |h| (times the number of coordinates that make h), in double within 5e-16. Where |h| reaches 2^51 its fraction is taken as
-/// 0. Not-a-number and infinite coordinates give not-a-number.
+/// 3.4e-8 + 7e-16 |h| (times the number of coordinates that make h), of octaves within 1e-7 + 7e-16 |h|, in double within 5e-16. Where |h|
+/// reaches 2^51 its fraction is taken as 0. Not-a-number and infinite coordinates give not-a-number.
 template <class T>
 struct features_call {
   feature_angles angles;
