@@ -18,7 +18,7 @@ using golden::absolute, golden::load, golden::npy, golden::view;
 
 /// Of values in [-1, 1] at less than 2^11 half turns.
 template <class S>
-inline constexpr double feature_bound = std::same_as<S, float> ? 3.4e-8 : 5e-16;
+inline constexpr double feature_bound = std::same_as<S, float> ? 1e-7 : 5e-16;
 
 template <class S>
 npy<S> features_of(const auto& encoder, npy<float> points) {
@@ -76,7 +76,7 @@ TEMPLATE_TEST_CASE("Fourier features agree with rff's positional and basic encod
                                                .raw = raw_coordinates::none,
                                                .functions = feature_functions::cos_sin});
     CHECK(absolute(features_of<TestType>(features, v), load<double>("fourier/rff_positional_log/" + name + "_f64")) <=
-          (std::same_as<TestType, float> ? 3.4e-8 : 1e-13));  // the truth is off by as much
+          (std::same_as<TestType, float> ? 1e-7 : 1e-13));  // the truth is off by as much
   };
   check("positional", feature_bands::geometric(5, 8), feature_order::axis_function_band);
   check("basic", feature_bands::given({1}), feature_order::function_axis_band);

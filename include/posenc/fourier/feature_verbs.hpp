@@ -52,8 +52,9 @@ concept covariances_of = readable_tensor<C> && readable_tensor<P> && (rank_of<C>
 ///     channels()  its feature_channels, perhaps formed anew
 ///
 /// Points are float, double, half or bfloat16 `[..., dims]` with any strides; features `[..., dim]` are written side by side. Nothing
-/// overlaps in part. Features are computed in double and rounded once: in float within 4e-8 + 7e-16 |h| (times dims where all coordinates
-/// count), in double within 5e-16, h being the half turns, |h| <= 2^30. Where |h| reaches 2^51 its fraction is taken as 0; coordinates that
+/// overlaps in part. With h half turns, |h| <= 2^30, features are within 4e-8 + 7e-16 |h| (times dims where all coordinates count) in
+/// float, within 1e-7 + 7e-16 |h| where all bands are powers of two times one, and within 5e-16 in double; 16-bit ones are those in float,
+/// rounded. Where |h| reaches 2^51 its fraction is taken as 0; coordinates that
 /// are infinite or not numbers have features that are not numbers. Tokens without a position have zeros. Allocates some KB per thread.
 template <class E, compute_scalar S>
 class feature_verbs : public additive_verbs<E, S> {

@@ -116,6 +116,24 @@ TEST_CASE("Perceiver has bands by axis, timm bands before axes", "[fourier]") {
   }
 }
 
+TEST_CASE("only bands that are powers of two times one are taken as octaves", "[fourier]") {
+  const auto octaves = [](const feature_bands& bands, angle_unit unit = angle_unit::radians) {
+    fourier_features_options options = nerf_features(2, 1);
+    options.bands = bands, options.unit = unit;
+    const feature_channels channels = fourier_features<float>(options).channels();
+    return channels.angles().octaves ? channels.angles().octave_base : 0;
+  };
+  CHECK(octaves(feature_bands::powers_of_two(32), angle_unit::half_turns) == 1);
+  CHECK(octaves(feature_bands::powers_of_two(33), angle_unit::half_turns) == 0);
+  CHECK(octaves(feature_bands::powers_of_two(4, -2), angle_unit::turns) == 0.5);
+  CHECK(std::abs(octaves(feature_bands::powers_of_two(10)) - 1 / pi) < 1e-16);
+  CHECK(octaves(feature_bands::log_spaced(10, 0, 9), angle_unit::turns) == 2);
+  CHECK(octaves(feature_bands::given({3, 12, 6}), angle_unit::half_turns) == 3);
+  CHECK(octaves(feature_bands::given({3, -6}), angle_unit::half_turns) == 0);
+  CHECK(octaves(feature_bands::linear(3, 1, 3), angle_unit::half_turns) == 0);
+  CHECK(octaves(feature_bands::given({0, 1}), angle_unit::half_turns) == 0);
+}
+
 TEST_CASE("Fourier features compare by their options", "[fourier]") {
   const fourier_features<float> one(nerf_features(3, 10));
   CHECK(one == fourier_features<float>(nerf_features(3, 10)));

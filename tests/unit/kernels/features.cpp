@@ -149,6 +149,49 @@ TEMPLATE_TEST_CASE("features keep their accuracy to a million half turns and far
   });
 }
 
+TEST_CASE("octaves have the features of their bands, whatever stands beside them", "[kernels][features]") {
+  at_every_instruction_set([] {
+    for (const double base : {1.0, 0.3183098861837907, -0.75})
+      for (const index_t dims : {1, 2, 3, 9})
+        for (index_t channels = 1; channels <= 70; channels += channels < 35 ? 1 : 5) {
+          fixture of(dims, channels, true);
+          std::vector<std::int32_t> octaves(at(3 * channels));
+          random_numbers random(static_cast<std::uint64_t>(channels));
+          for (index_t c = 0; c < channels; ++c) {
+            octaves[at(c)] = static_cast<std::int32_t>(c == 0 ? 31 : random.integer(0, 20));
+            octaves[at(channels + c)] = static_cast<std::int32_t>(of.axes[at(c)]);
+            octaves[at(2 * channels + c)] = of.quarters[at(c)] > 0 ? 1 << 30 : 0;
+            of.high[at(c)] = std::ldexp(base, octaves[at(c)]), of.low[at(c)] = 0;
+            of.waves[at(c)].terms = {{at(of.axes[at(c)]), of.high[at(c)], 0}};
+          }
+          feature_angles angles = of.angles();
+          angles.octaves = octaves.data(), angles.octave_base = base;
+          for (const double strange : {0.25, 1e40, std::numeric_limits<double>::infinity()}) {
+            of.points[at(of.dims + of.gap)] = strange;  // row 1: all of it is then taken from the bands
+            std::vector<float> out(at(of.rows * channels)), bands(at(of.rows * channels));
+            posenc::kernels::features<float>({.angles = angles, .out = out.data(), .row = channels, .scale = 0.75});
+            posenc::kernels::features<float>({.angles = of.angles(), .out = bands.data(), .row = channels, .scale = 0.75});
+            double worst = 0;
+            bool same = true;
+            for (index_t r = 0; r < of.rows; ++r)
+              for (index_t c = 0; c < channels; ++c) {
+                const float got = out[at(r * channels + c)], band = bands[at(r * channels + c)];
+                if (r == 1 && strange > 1) {
+                  same = same && (got == band || (std::isnan(got) && std::isnan(band)));
+                } else {
+                  const double reach = std::abs(of.high[at(c)]);
+                  const double off = static_cast<double>(std::abs(number(got) - 0.75L * of.waves[at(c)].value(of.point(r))));
+                  worst = std::max(worst, std::isnan(off) ? 1 : off - 7e-16 * reach);
+                }
+              }
+            CAPTURE(base, dims, channels, strange);
+            CHECK(worst <= 1e-7);
+            CHECK(same);
+          }
+        }
+  });
+}
+
 TEMPLATE_TEST_CASE("features in 16 bits are those in float, rounded", "[kernels][features]", bfloat16, float16) {
   at_every_instruction_set([] {
     for (index_t channels = 1; channels <= 33; ++channels) {
