@@ -59,11 +59,15 @@ concept covariances_of = readable_tensor<C> && readable_tensor<P> && (rank_of<C>
 template <class E, compute_scalar S>
 class feature_verbs : public additive_verbs<E, S> {
  public:
-  using additive_verbs<E, S>::encode;
-
   index_t dim() const noexcept { return self().layout().width; }
   index_t axes() const noexcept { return self().dims(); }
 
+  /// Writes the codes of `at`, not brought in by `using`: clang 14 would take the next function for the same.
+  template <token_places At, writable_tensor T>
+    requires(writable_as<element_t<T>, S>)
+  void encode(const At& at, T&& out, const executor& run = {}) const {
+    additive_verbs<E, S>::encode(at, out, run);
+  }
   /// Writes the features of points `[..., dims]` to out `[..., dim]`.
   /// \throws argument_error  unless shapes match and the features lie side by side.
   template <readable_tensor P, writable_tensor Out>
