@@ -8,6 +8,7 @@
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
 #include <posenc/kernels/dot.hpp>
+#include <posenc/kernels/features.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
@@ -132,6 +133,88 @@ std::vector<double> of_dot(auto&& run) {
         .a = a.data(), .b = b.data(), .rows = 3, .channels = channels, .a_row = channels, .b_row = channels, .sums = sums.data()});
     append(all, sums);
   }
+  return all;
+}
+
+/// act(angles) for bands, octaves and matrices, with and without covariances.
+inline void for_each_features(auto&& act) {
+  for (index_t channels = 1; channels <= 40; ++channels)
+    for (const bool damped : {false, true})
+      for (const int kind : {0, 1, 2}) {
+        constexpr index_t rows = 3, dims = 3;
+        const auto size = static_cast<std::size_t>(channels);
+        const auto points = random_vector<double>(1, rows * dims), low = random_vector<double>(3, dims * channels);
+        auto high = random_vector<double>(2, dims * channels), rest = low;
+        auto covariances = random_vector<double>(4, rows * dims * dims);
+        std::vector<double> quarters(size);
+        std::vector<std::int64_t> axes(size), reach{};
+        std::vector<std::int32_t> octaves(3 * size);
+        for (std::size_t c = 0; c < size; ++c) {
+          axes[c] = static_cast<std::int64_t>(c * c % 3), quarters[c] = c % 4 < 2 ? 0 : 0.5;
+          octaves[c] = static_cast<std::int32_t>(c % 21), octaves[size + c] = static_cast<std::int32_t>(axes[c]);
+          octaves[2 * size + c] = c % 4 < 2 ? 0 : 1 << 30;
+          if (c % 8 == 0) reach.push_back(0), reach.push_back(dims - 1);
+        }
+        for (std::size_t n = 0; n < high.size(); ++n) {
+          high[n] = kind == 1 ? 0.3 * static_cast<double>(1 << octaves[n % size]) : 100 * high[n];
+          rest[n] = low[n] * 0x1p-50;
+        }
+        for (double& one : covariances) one *= 1e-4;
+        posenc::kernels::feature_angles angles{.points = points.data(),
+                                               .point = dims,
+                                               .axis = 1,
+                                               .rows = rows,
+                                               .dims = dims,
+                                               .high = high.data(),
+                                               .low = rest.data(),
+                                               .quarters = quarters.data(),
+                                               .channels = channels};
+        if (kind == 2) angles.weights = channels;
+        else angles.axes = axes.data(), angles.reach = reach.data();
+        if (kind == 1) angles.octaves = octaves.data(), angles.octave_base = 0.3;
+        if (damped) {
+          angles.covariances = covariances.data();
+          angles.covariance_point = dims * dims, angles.covariance_row = dims, angles.covariance_column = 1;
+        }
+        act(angles);
+      }
+}
+
+template <class T>
+std::vector<T> of_features(auto&& run) {
+  std::vector<T> all;
+  for_each_features([&](const posenc::kernels::feature_angles& angles) {
+    std::vector<T> out(static_cast<std::size_t>(angles.rows * angles.channels));
+    run(posenc::kernels::features_call<T>{.angles = angles, .out = out.data(), .row = angles.channels, .scale = 0.7});
+    append(all, out);
+  });
+  return all;
+}
+
+/// At points and covariances, and at matrices.
+template <class T>
+std::vector<double> of_features_gradients(auto&& run, auto&& run_weights) {
+  std::vector<double> all;
+  for_each_features([&](const posenc::kernels::feature_angles& angles) {
+    const auto d = random_stored<T>(5, angles.rows * angles.channels);
+    const index_t entries = angles.axes ? angles.dims : angles.dims * angles.dims;
+    const auto size = [](index_t n) { return static_cast<std::size_t>(n); };
+    std::vector<double> d_points(size(angles.rows * angles.dims)), d_covariances(size(angles.covariances ? angles.rows * entries : 0)),
+        spare(size(8 * (angles.dims + entries))), weights(size(angles.axes ? 0 : angles.dims * angles.channels));
+    run(posenc::kernels::features_gradient_call<T>{.angles = angles,
+                                                   .d = d.data(),
+                                                   .row = angles.channels,
+                                                   .d_points = d_points.data(),
+                                                   .spare = spare.data(),
+                                                   .scale = 0.7,
+                                                   .d_covariances = angles.covariances ? d_covariances.data() : nullptr});
+    if (!angles.axes)
+      run_weights(posenc::kernels::features_weight_gradient_call<T>{
+          .angles = angles, .d = d.data(), .row = angles.channels, .d_weights = weights.data(), .scale = 0.7});
+    append(all, d_points);
+    append(all, d_covariances);
+    append(all, weights);
+  });
   return all;
 }
 

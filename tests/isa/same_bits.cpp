@@ -106,6 +106,15 @@ TEMPLATE_TEST_CASE("dot has the promised bits", "[isa]", float, double, bfloat16
                        [] { return outputs::of_dot<TestType>([](const auto& call) { posenc::kernels::dot(call); }); });
 }
 
+TEMPLATE_TEST_CASE("features and their gradients have the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::features,
+                         [] { return outputs::of_features<TestType>([](const auto& call) { posenc::kernels::features(call); }); });
+  check_digest<double>(promised<TestType>::features_gradients, [] {
+    return outputs::of_features_gradients<TestType>([](const auto& call) { posenc::kernels::features_gradient(call); },
+                                                    [](const auto& call) { posenc::kernels::features_weight_gradient(call); });
+  });
+}
+
 TEMPLATE_TEST_CASE("widen has the promised bits", "[isa]", float, double, bfloat16, float16) {
   using S = reference::compute<TestType>;
   check_digest<S>(promised<TestType>::widen,

@@ -34,6 +34,11 @@ void check_kernels(const std::string& scalar) {
   check(of + "add_gradient", outputs::digest(outputs::of_add_gradient<T>([](const auto& call) { kernels::add_gradient(call); })),
         promised::add_gradient);
   check(of + "dot", outputs::digest(outputs::of_dot<T>([](const auto& call) { kernels::dot(call); })), promised::dot);
+  check(of + "features", outputs::digest(outputs::of_features<T>([](const auto& call) { kernels::features(call); })), promised::features);
+  check(of + "features_gradients",
+        outputs::digest(outputs::of_features_gradients<T>([](const auto& call) { kernels::features_gradient(call); },
+                                                          [](const auto& call) { kernels::features_weight_gradient(call); })),
+        promised::features_gradients);
   check(of + "widen", outputs::digest(outputs::of_widen<T>([](const auto& call) { kernels::widen(call); })), promised::widen);
   check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
   check(of + "rotate_forms", outputs::digest(outputs::of_rotate_forms<T>([](const auto& call) { kernels::rotate(call); })),
