@@ -11,9 +11,8 @@ namespace POSENC_NAMESPACE::kernels {
 /// distribution itself, which frameworks call the exact or erf form, not the tanh one. All are `[row, channel]` with contiguous channels;
 /// strides count elements.
 ///
-/// gelu is within 5 (float) or 9 (double) units in the last place over all numbers, far negative ones and subnormal results
-/// included; the sum is rounded once
-/// more, to T. Of infinities it is infinity and 0; not-a-number stays.
+/// gelu is within 5 (float) or 9 (double) units in the last place over all numbers, far negative ones and subnormal results included; the
+/// sum is rounded once more, to T. Of infinities it is infinity and 0; not-a-number stays.
 /// X: T, or compute<T>. Preconditions: `out` is `in` or `residual` with the same strides, or does not overlap them.
 template <class T, class X = T>
 struct gelu_call {
