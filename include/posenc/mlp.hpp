@@ -39,7 +39,8 @@ struct mlp_options {
 /// ("0.weight", "0.bias", "2.weight", ...), shapes and order of parameters.
 ///
 /// A row has the same bits alone as among others. Linear layers are those of `kernels::linear`, formed in S; a layer norm is formed in
-/// double and rounded once to S; the exponential function is the C library's, in S. Functions run in the calling thread, 64 rows at a time.
+/// double and rounded once to S; silu takes the C library's exponential function, in S, and gelu `kernels::gelu`. Functions run in the
+/// calling thread, 64 rows at a time.
 template <compute_scalar S>
 class mlp {
  public:
@@ -104,7 +105,7 @@ class mlp {
     for (const layer& one : layers_) {
       const auto in = static_cast<double>((one.in + 15) / 16 * 16), out = static_cast<double>(one.out);
       const bool last = &one == &layers_.back();
-      sum += in * out / (sizeof(S) == 4 ? 28 : 14) + (last ? 0 : out * (options_.activation == mlp_activation::silu ? 5.5 : 0.5)) +
+      sum += in * out / (sizeof(S) == 4 ? 28 : 14) + (last ? 0 : out * nanoseconds_per_activation()) +
              static_cast<double>(one.norm_weight.size());
     }
     return sum;
@@ -267,6 +268,13 @@ class mlp {
       if (one.norm_weight.empty()) continue;
       names_.push_back(module_name(1) + ".weight");
       names_.push_back(module_name(1) + ".bias");
+    }
+  }
+  double nanoseconds_per_activation() const noexcept {
+    switch (options_.activation) {
+      case mlp_activation::silu: return 5.5;
+      case mlp_activation::gelu: return sizeof(S) == 4 ? 1 : 4;
+      default: return 0.5;
     }
   }
   index_t widest() const noexcept {
