@@ -97,8 +97,8 @@ class mlp {
     return all;
   }
 
-  /// How many numbers `forward` needs to work with.
-  index_t workspace_size() const noexcept { return 2 * block * widest(); }
+  /// How many numbers `forward` needs to work with: for any number of rows, or for so many.
+  index_t workspace_size(index_t rows = block) const noexcept { return 2 * std::min(rows, block) * widest(); }
   /// What one row takes, roughly.
   double nanoseconds_per_row() const noexcept {
     double sum = 0;
@@ -120,14 +120,15 @@ class mlp {
             "outputs must lie within out", out(), first_output, y.extent(1));
     require_output(name(), y);
     require_apart(x, y);
-    require(static_cast<index_t>(workspace.size()) >= workspace_size(), name(), "the workspace must have workspace_size values",
-            workspace_size(), workspace.size());
+    const index_t needed = workspace_size(x.extent(0));
+    require(static_cast<index_t>(workspace.size()) >= needed, name(), "the workspace must have workspace_size values", needed,
+            workspace.size());
     if (y.empty()) return;
     for (index_t from = 0, rows; from < x.extent(0); from += rows) {
       rows = std::min(block, x.extent(0) - from);
       const S* in = &x(from, 0);
       index_t step = x.stride(0);
-      S *here = workspace.data(), *there = here + block * widest();
+      S *here = workspace.data(), *there = here + needed / 2;
       for (std::size_t n = 0; n + 1 < layers_.size(); ++n) {
         layers_[n].run(options_.activation, in, step, rows, here, here, here);
         in = here, step = layers_[n].out;
