@@ -8,6 +8,7 @@
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
 #include <posenc/kernels/dot.hpp>
+#include <posenc/kernels/features.hpp>
 #include <posenc/kernels/gelu.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
@@ -25,6 +26,9 @@
   WHERE template void bias<T>(const bias_call<T>&);                                                       \
   WHERE template void bias_backward<T>(const bias_backward_call<T>&);                                     \
   WHERE template void dot<T>(const dot_call<T>&);                                                         \
+  WHERE template void features<T>(const features_call<T>&);                                               \
+  WHERE template void features_gradient<T>(const features_gradient_call<T>&);                             \
+  WHERE template void features_weight_gradient<T>(const features_weight_gradient_call<T>&);               \
   WHERE template void gelu<T, T>(const gelu_call<T, T>&);                                                 \
   WHERE template void gelu_gradient<T, T>(const gelu_gradient_call<T, T>&);                               \
   WHERE template void linear<T>(const linear_call<T>&);                                                   \
