@@ -82,10 +82,10 @@ class learnable_fourier_features : public additive_verbs<learnable_fourier_featu
   index_t axes() const noexcept { return options_.groups * options_.axes; }
 
   /// Writes the codes of points `[batch..., time, groups * axes]` to out `[batch..., time, channel]`. A point that is not a number has a
-  /// code of zeros. Allocates 8 bytes for each coordinate. \throws argument_error  where one is infinite.
+  /// code of zeros. Allocates 8 bytes for each coordinate. \throws argument_error  where one is infinite, or not a number on some axes.
   template <readable_tensor P, writable_tensor T>
     requires(rank_of<P> == rank_of<T> && rank_of<T> >= 2 && writable_as<element_t<T>, S>)
-  void encode(const P& points, T&& out, const executor& run = {}) const {
+  void encode(P&& points, T&& out, const executor& run = {}) const {  // not const P&: clang 14 would hide the other `encode`
     base::encode(coordinates_of(batched(points)), out, run);
   }
 

@@ -41,7 +41,8 @@ using tensor3 = Eigen::Tensor<T, 3, RowMajor>;
 template <class S>
 learnable_fourier_features<S> made(const learnable_fourier_features_options& options) {
   auto encoder = with_random_parameters(learnable_fourier_features<S>(options), 5);
-  for (S& w : encoder.parameters()[0].values) w *= 7;
+  const auto parameters = encoder.parameters();
+  for (S& w : parameters[0].values) w *= 7;
   return encoder;
 }
 
