@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -108,4 +109,11 @@ TEST_CASE("bases of the current length refuse what they cannot do", "[current_le
   refuses(x, "[current_length_basis] the largest position must lie in [0, 2^40) but got 1099511627776",
           [&] { encoder.add(x, positions::ids(std::array<position, 4>{0, 1, 0, position{1} << 40}, 2)); });
   refuses("[fourier_basis] the period must lie in [1, 2^40] but got 0", [&] { encoder.of_length(0); });
+
+  constexpr index_t wide = index_t{1} << 22;
+  std::vector<float> row(wide);
+  const current_length_basis<float> of_wide({.dim = wide, .functions = basis_functions::cosine});
+  refuses("[current_length_basis] the size in bytes must fit in 63 bits but got [1099511627776, 4194304]",
+          [&] { of_wide.add(tensor_view<float, 3>(row.data(), {1, 1, wide}), positions::ids(std::array{(position{1} << 40) - 1})); });
+  CHECK(row.back() == 0);
 }

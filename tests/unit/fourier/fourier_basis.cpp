@@ -240,6 +240,25 @@ TEST_CASE("a discrete Fourier basis composes, and can be tabulated and trained f
   CHECK(reference::bit_difference(twice, once) == "");
 }
 
+TEST_CASE("a discrete Fourier basis adds the same bits on any number of threads", "[fourier_basis]") {
+  const fourier_basis<float> encoder(cosines_of(96, 700));
+  std::vector<position> ids;
+  random_numbers random(1);
+  for (index_t n = 0; n < 3 * 1500; ++n) ids.push_back(n % 50 == 7 ? no_position : random.integer(-far, far));
+  const auto x = random_tensor<tensor3<float>>(3, 3, 1500, 96);
+  for (const auto& at : {positions::ids(ids, 3), positions::range(1500, -40)}) {
+    auto alone = x;
+    encoder.add(alone, at);
+    for (const int threads : {2, 5}) {
+      Eigen::ThreadPool pool(threads);
+      const Eigen::ThreadPoolDevice device(&pool, threads);
+      auto together = x;
+      encoder.add(together, at, device);
+      CHECK(reference::bit_difference(together, alone) == "");
+    }
+  }
+}
+
 TEST_CASE("discrete Fourier bases compare by their options", "[fourier_basis]") {
   const fourier_basis<float> encoder(cosines_of(4, 8));
   CHECK(encoder == fourier_basis<float>(cosines_of(4, 8)));
