@@ -42,7 +42,7 @@ void add_basis(suite& all, const size_class& size) {
                                 .moved = static_cast<double>(2 * batch + 1) * static_cast<double>(bytes),
                                 .items = static_cast<double>(count),
                                 .other = "learned",
-                                .goals = {{0.8, measure::limit}, {0.95, measure::other}}});
+                                .goals = {{0.8, measure::limit, "512KB"}, {0.95, measure::other}}});
 
   std::vector<std::int64_t> ids(static_cast<std::size_t>(batch * time));
   for (index_t b = 0; b < batch; ++b) {
