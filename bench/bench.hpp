@@ -161,5 +161,6 @@ void add_relative(suite& all);
 void add_window_biases(suite& all);
 void add_linears(suite& all);
 void add_features(suite& all);
+void add_fourier_codes(suite& all);
 
 }  // namespace bench

@@ -264,6 +264,7 @@ int run(int count, char** arguments) {
   bench::add_window_biases(all);
   bench::add_linears(all);
   bench::add_features(all);
+  bench::add_fourier_codes(all);
 
   using style = table_reporter::style;
   table_reporter table(all, add_context(), plain ? style::plain : brief ? style::smoke_table : style::table);

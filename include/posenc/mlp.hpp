@@ -39,7 +39,8 @@ struct mlp_options {
 /// ("0.weight", "0.bias", "2.weight", ...), shapes and order of parameters.
 ///
 /// A row has the same bits alone as among others. Linear layers are those of `kernels::linear`, formed in S; a layer norm is formed in
-/// double and rounded once to S; the exponential function is the C library's, in S. Functions run in the calling thread, 64 rows at a time.
+/// double and rounded once to S; silu takes the C library's exponential function, in S, and gelu `kernels::gelu`. Functions run in the
+/// calling thread, 64 rows at a time.
 template <compute_scalar S>
 class mlp {
  public:
@@ -96,15 +97,15 @@ class mlp {
     return all;
   }
 
-  /// How many numbers `forward` needs to work with.
-  index_t workspace_size() const noexcept { return 2 * block * widest(); }
+  /// How many numbers `forward` needs to work with: for any number of rows, or for so many.
+  index_t workspace_size(index_t rows = block) const noexcept { return 2 * std::min(rows, block) * widest(); }
   /// What one row takes, roughly.
   double nanoseconds_per_row() const noexcept {
     double sum = 0;
     for (const layer& one : layers_) {
       const auto in = static_cast<double>((one.in + 15) / 16 * 16), out = static_cast<double>(one.out);
       const bool last = &one == &layers_.back();
-      sum += in * out / (sizeof(S) == 4 ? 28 : 14) + (last ? 0 : out * (options_.activation == mlp_activation::silu ? 5.5 : 0.5)) +
+      sum += in * out / (sizeof(S) == 4 ? 28 : 14) + (last ? 0 : out * nanoseconds_per_activation()) +
              static_cast<double>(one.norm_weight.size());
     }
     return sum;
@@ -119,14 +120,15 @@ class mlp {
             "outputs must lie within out", out(), first_output, y.extent(1));
     require_output(name(), y);
     require_apart(x, y);
-    require(static_cast<index_t>(workspace.size()) >= workspace_size(), name(), "the workspace must have workspace_size values",
-            workspace_size(), workspace.size());
+    const index_t needed = workspace_size(x.extent(0));
+    require(static_cast<index_t>(workspace.size()) >= needed, name(), "the workspace must have workspace_size values", needed,
+            workspace.size());
     if (y.empty()) return;
     for (index_t from = 0, rows; from < x.extent(0); from += rows) {
       rows = std::min(block, x.extent(0) - from);
       const S* in = &x(from, 0);
       index_t step = x.stride(0);
-      S *here = workspace.data(), *there = here + block * widest();
+      S *here = workspace.data(), *there = here + needed / 2;
       for (std::size_t n = 0; n + 1 < layers_.size(); ++n) {
         layers_[n].run(options_.activation, in, step, rows, here, here, here);
         in = here, step = layers_[n].out;
@@ -267,6 +269,13 @@ class mlp {
       if (one.norm_weight.empty()) continue;
       names_.push_back(module_name(1) + ".weight");
       names_.push_back(module_name(1) + ".bias");
+    }
+  }
+  double nanoseconds_per_activation() const noexcept {
+    switch (options_.activation) {
+      case mlp_activation::silu: return 5.5;
+      case mlp_activation::gelu: return sizeof(S) == 4 ? 1 : 4;
+      default: return 0.5;
     }
   }
   index_t widest() const noexcept {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <posenc/config.hpp>
+#include <posenc/kernels/gelu.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/tensor.hpp>  // index_t, compute_scalar
 
@@ -15,7 +16,8 @@ namespace POSENC_NAMESPACE {
 
 enum class mlp_activation {
   relu,  ///< max(x, 0): FIRE, Swin v2, CrossFormer
-  silu   ///< x / (1 + exp(-x)): x-transformers
+  silu,  ///< x / (1 + exp(-x)): x-transformers
+  gelu   ///< x Phi(x), exact: learnable Fourier features
 };
 
 namespace detail {
@@ -43,10 +45,15 @@ struct mlp_layer {
     } else {
       for (index_t r = 0; r < rows; ++r) norm(linear + r * out, normed + r * out);
     }
+    if (activation == mlp_activation::gelu)
+      return kernels::gelu<S>({.in = normed, .out = active, .rows = rows, .channels = out, .in_row = out, .out_row = out});
     for (index_t n = 0; n < rows * out; ++n)
       active[n] = activation == mlp_activation::relu ? (normed[n] < 0 ? S(0) : normed[n]) : normed[n] / (1 + std::exp(-normed[n]));
   }
   void activation_gradient(mlp_activation activation, const S* normed, index_t rows, S* d) const {
+    if (activation == mlp_activation::gelu)
+      return kernels::gelu_gradient<S>(
+          {.in = normed, .d_out = d, .d_in = d, .rows = rows, .channels = out, .in_row = out, .d_out_row = out, .d_in_row = out});
     for (index_t n = 0; n < rows * out; ++n) {
       if (activation == mlp_activation::relu) {
         d[n] = normed[n] > 0 ? d[n] : S(0);

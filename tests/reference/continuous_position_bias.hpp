@@ -25,7 +25,7 @@ long double continuous_position_bias(const std::vector<std::span<const S>>& para
       seen = std::log(1 + 8 * length / (window[axis] > 1 ? static_cast<long double>(window[axis] - 1) : 1)) / std::log(8.0L);
     x.push_back(d[axis] < 0 ? -seen : seen);
   }
-  const long double said = mlp(parameters, kind == "crossformer" ? 3 : 1, kind == "crossformer", false, x)[head];
+  const long double said = mlp(parameters, kind == "crossformer" ? 3 : 1, kind == "crossformer", posenc::mlp_activation::relu, x)[head];
   return kind == "swin" ? 8 + 8 * std::tanh(said / 2) : said;
 }
 

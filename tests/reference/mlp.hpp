@@ -2,6 +2,10 @@
 /// \file  A multilayer perceptron as its definition says, one row at a time, in long double.
 #pragma once
 
+#include <posenc/mlp_layer.hpp>  // mlp_activation
+
+#include "reference/gelu.hpp"
+
 #include <cmath>
 #include <cstddef>
 #include <span>
@@ -11,8 +15,8 @@ namespace reference {
 
 /// parameters: those of posenc::mlp, in its order.
 template <class S>
-std::vector<long double> mlp(const std::vector<std::span<const S>>& parameters, std::size_t hidden, bool norm, bool silu,
-                             std::vector<long double> x) {
+std::vector<long double> mlp(const std::vector<std::span<const S>>& parameters, std::size_t hidden, bool norm,
+                             posenc::mlp_activation activation, std::vector<long double> x) {
   auto next = parameters.begin();
   for (std::size_t layer = 0; layer <= hidden; ++layer) {
     const auto weight = *next++;
@@ -32,7 +36,10 @@ std::vector<long double> mlp(const std::vector<std::span<const S>>& parameters, 
       for (std::size_t o = 0; o < y.size(); ++o)
         y[o] = (y[o] - sum / count) / std::sqrt(variance + 1e-5L) * static_cast<long double>(gain[o]) + static_cast<long double>(shift[o]);
     }
-    for (long double& value : y) value = silu ? value * (1 + std::tanh(value / 2)) / 2 : std::fmax(value, 0.0L);
+    for (long double& value : y) {
+      if (activation == posenc::mlp_activation::gelu) value = gelu(value);
+      else value = activation == posenc::mlp_activation::silu ? value * (1 + std::tanh(value / 2)) / 2 : std::fmax(value, 0.0L);
+    }
     x = y;
   }
   return x;

@@ -28,7 +28,9 @@ std::vector<mlp_options> all_options() {
           {.in = 2, .out = 5, .hidden = {33}, .activation = activation::relu, .output_bias = false},  // Swin v2
           {.in = 2, .out = 4, .hidden = {7, 16, 5}, .activation = activation::relu, .layer_norm = true},  // CrossFormer
           {.in = 1, .out = 2, .hidden = {17, 17}, .activation = activation::silu},  // x-transformers
-          {.in = 3, .out = 1, .hidden = {4, 9}, .activation = activation::silu, .layer_norm = true, .output_bias = false}};
+          {.in = 3, .out = 1, .hidden = {4, 9}, .activation = activation::silu, .layer_norm = true, .output_bias = false},
+          {.in = 4, .out = 3, .hidden = {18}, .activation = activation::gelu},
+          {.in = 3, .out = 2, .hidden = {5, 4}, .activation = activation::gelu, .layer_norm = true}};
 }
 
 /// With layer norms that are trained.
@@ -55,8 +57,7 @@ void check_forward(double tolerance) {
     for (index_t r = 0; r < rows; ++r) {
       std::vector<long double> in(static_cast<std::size_t>(network.in()));
       for (index_t c = 0; c < network.in(); ++c) in[static_cast<std::size_t>(c)] = static_cast<long double>(x(r, c));
-      const auto wanted =
-          reference::mlp(network.values(), options.hidden.size(), options.layer_norm, options.activation == activation::silu, in);
+      const auto wanted = reference::mlp(network.values(), options.hidden.size(), options.layer_norm, options.activation, in);
       for (index_t o = 0; o < network.out(); ++o) {
         const auto exact = static_cast<double>(wanted[static_cast<std::size_t>(o)]);
         wrong += !(std::abs(static_cast<double>(y(r, o)) - exact) <= tolerance * (1 + std::abs(exact)));
@@ -203,6 +204,11 @@ TEST_CASE("mlp: what is far from 0 stays finite", "[mlp]") {
   gradient_buffer<float> gradients(network.parameters());
   network.backward({x, {4, 1}}, {d, {4, 1}}, {d_x, {4, 1}}, gradients.spans());
   CHECK(std::vector<float>(d_x, d_x + 4) == std::vector<float>{0, 1, 0, 0.5f});
+
+  network = mlp<float>({.in = 1, .out = 1, .hidden = {1}, .activation = activation::gelu});
+  network.parameters()[0].values[0] = network.parameters()[2].values[0] = 1;
+  network.forward({x, {4, 1}}, {y, {4, 1}});
+  CHECK(std::vector<float>(y, y + 4) == std::vector<float>{0, 1000, 0, 0});
 }
 
 TEST_CASE("mlp refuses what does not fit", "[mlp]") {
@@ -226,8 +232,8 @@ TEST_CASE("mlp refuses what does not fit", "[mlp]") {
                      [&] { network.forward(in(2, 2), out(2, 2), workspace, 2); });
   reference::refuses(y, "[mlp] outputs must lie within out but got 3 and -1 and 2",
                      [&] { network.forward(in(2, 2), out(2, 2), workspace, -1); });
-  reference::refuses(y, "[mlp] the workspace must have workspace_size values but got 512 and 511",
-                     [&] { network.forward(in(2, 2), out(2, 3), std::span(workspace).first(511)); });
+  reference::refuses(y, "[mlp] the workspace must have workspace_size values but got 16 and 15",
+                     [&] { network.forward(in(2, 2), out(2, 3), std::span(workspace).first(15)); });
   reference::refuses(y, "[mlp] the last axis must be contiguous but got 2",
                      [&] { network.forward(tensor_view<const float, 2>(x.data(), {2, 2}, {4, 2}), out(2, 3)); });
   reference::refuses(y, "[mlp] what is written must not overlap what is read but got [2, 2] and [2, 3]",

@@ -25,7 +25,7 @@ double formula(const E& encoder, index_t head, position query, position key) {
   const auto steps = static_cast<long double>(query - key);
   const long double x = options.log_distance ? (steps < 0 ? -1 : 1) * std::log(1 + std::fabs(steps)) : steps;
   return static_cast<double>(reference::mlp(encoder.network().values(), static_cast<std::size_t>(options.depth), options.layer_norm,
-                                            options.activation == mlp_activation::silu, {x})[static_cast<std::size_t>(head)]);
+                                            options.activation, {x})[static_cast<std::size_t>(head)]);
 }
 
 /// -slope |input| per head, from max(input, 0) + max(-input, 0).

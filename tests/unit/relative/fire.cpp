@@ -24,7 +24,8 @@ double formula(const fire<S>& encoder, double c, double threshold, index_t head,
   const long double farthest = std::fmax(static_cast<long double>(query), threshold), size = std::fabs(static_cast<long double>(c));
   const long double x =
       key >= query ? 0.0L : std::log(1 + size * static_cast<long double>(query - key)) / (std::log(1 + size * farthest) + 1e-6L);
-  return static_cast<double>(reference::mlp(encoder.network().values(), 1, false, false, {x})[static_cast<std::size_t>(head)]);
+  return static_cast<double>(
+      reference::mlp(encoder.network().values(), 1, false, mlp_activation::relu, {x})[static_cast<std::size_t>(head)]);
 }
 
 /// f(x) = w_h x + b_h for x >= 0.
