@@ -5,8 +5,10 @@
 
 #include <posenc/kernels/add.hpp>
 #include <posenc/kernels/add_gradient.hpp>
+#include <posenc/kernels/add_product.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/convolve.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/gelu.hpp>
 #include <posenc/kernels/linear.hpp>
@@ -21,9 +23,12 @@
 #define POSENC_KERNELS_OF(WHERE, T)                                                                       \
   WHERE template void add<T>(const add_call<T>&);                                                         \
   WHERE template void add_gradient<T>(const add_gradient_call<T>&);                                       \
+  WHERE template void add_product<T, T>(const add_product_call<T, T>&);                                   \
   WHERE template void angle_gradient<T>(const angle_gradient_call<T>&);                                   \
   WHERE template void bias<T>(const bias_call<T>&);                                                       \
   WHERE template void bias_backward<T>(const bias_backward_call<T>&);                                     \
+  WHERE template void convolve<T>(const convolve_call<T>&);                                               \
+  WHERE template void convolve_weight_gradient<T>(const convolve_weight_gradient_call<T>&);               \
   WHERE template void dot<T>(const dot_call<T>&);                                                         \
   WHERE template void gelu<T, T>(const gelu_call<T, T>&);                                                 \
   WHERE template void gelu_gradient<T, T>(const gelu_gradient_call<T, T>&);                               \
@@ -44,6 +49,7 @@
 #define POSENC_KERNELS_OF_FLOATS(WHERE, T) WHERE template void table_bias_gradient<T, double>(const table_bias_gradient_call<T, double>&);
 /// What only formats of 16 bits have.
 #define POSENC_KERNELS_OF_HALVES(WHERE, T)                                                          \
+  WHERE template void add_product<T, float>(const add_product_call<T, float>&);                     \
   WHERE template void gelu<T, float>(const gelu_call<T, float>&);                                   \
   WHERE template void gelu_gradient<T, float>(const gelu_gradient_call<T, float>&);                 \
   WHERE template void linear_input_gradient<T, float>(const linear_input_gradient_call<T, float>&); \
