@@ -15,10 +15,11 @@ namespace reference {
 
 using frames = std::vector<std::vector<long double>>;  // [time][channel]
 
-/// One stretch of frames. parameters: those of posenc's encoder, in its order.
+/// One run of frames, of which those that are not there are zeros. parameters: those of posenc's encoder, in its order.
 template <class S>
 frames convolutional_position_embedding(const posenc::convolutional_position_embedding_options& options,
-                                        const std::vector<posenc::parameter<S>>& parameters, const frames& x) {
+                                        const std::vector<posenc::parameter<S>>& parameters, const frames& x,
+                                        const std::vector<bool>& there) {
   const auto dim = static_cast<std::size_t>(posenc::index_t{options.dim}),
              kernel = static_cast<std::size_t>(posenc::index_t{options.kernel});
   const std::size_t inputs = dim / static_cast<std::size_t>(posenc::index_t{options.groups});
@@ -34,7 +35,8 @@ frames convolutional_position_embedding(const posenc::convolutional_position_emb
         factor[j] = static_cast<long double>(gain[j]) / std::sqrt(squares);
       }
     frames padded(h.size() + kernel / 2 * 2, std::vector<long double>(dim)), y;
-    for (std::size_t t = 0; t < h.size(); ++t) padded[t + kernel / 2] = h[t];
+    for (std::size_t t = 0; t < h.size(); ++t)
+      if (there[t]) padded[t + kernel / 2] = h[t];
     for (std::size_t t = 0; t + kernel <= padded.size(); ++t) {
       std::vector<long double> row(dim);
       for (std::size_t n = 0; n < v.size(); ++n) {

@@ -51,7 +51,7 @@ struct convolutional_position_embedding_options {
 /// norm: gelu(norm(conv(x))). With several layers, each reads what the one before wrote, and the last is added to x.
 ///
 /// Frames without a position stay as they are, and are zeros for the others in every layer. A gap or a restart of the positions separates:
-/// packed utterances do not see each other. Otherwise only the order of positions counts, not their numbers. Every output sees frames to
+/// packed utterances do not see each other. Every output sees frames to
 /// come, so that there is no streaming.
 ///
 /// Parameters, by torch's names: "weight_g" `[1, 1, kernel]`, "weight_v" `[dim, dim / groups, kernel]`, "bias" `[dim]` for the weight
@@ -131,10 +131,10 @@ class convolutional_position_embedding {
     const auto weights = packed(run);
     std::vector<std::vector<S>> linear(1, rows_of(view)), hidden(layers_.size() > 1 ? 1 : 0, rows_of(view));
     for (index_t b = 0; b < view.extent(0); ++b) {
-      const auto runs = detail::position_runs(at.row(b), view.extent(1));
+      const detail::position_runs frames(at, b);
       for (std::size_t n = 0; n < layers_.size(); ++n) {
-        forward(n, token_view<const element_t<X>>(view), b, runs, weights[n], hidden, linear[0], nullptr, run);
-        for_each_stretch(runs, view.extent(1), run, [&](index_t t, index_t count) {
+        forward(n, token_view<const element_t<X>>(view), b, frames, weights[n], hidden, linear[0], nullptr, run);
+        for_each_stretch(frames, view.extent(1), run, [&](index_t t, index_t count) {
           if (n + 1 < layers_.size()) activate(linear[0], hidden[0], t, count);
           else
             kernels::gelu<kernel_scalar<element_t<X>>, S>({.in = linear[0].data() + t * dim(),
@@ -174,15 +174,17 @@ class convolutional_position_embedding {
     std::vector<std::vector<double>> scales(layers_.size(), std::vector<double>(static_cast<std::size_t>(options_.layer_norm ? time : 0)));
     auto d_linear = rows_of(view), d_hidden = rows_of(view);
     for (index_t b = 0; b < view.extent(0); ++b) {
-      const auto runs = detail::position_runs(at.row(b), time);
+      const detail::position_runs frames(at, b);
+      for (index_t t = 0; t < time; ++t)
+        if (at(b, t) == no_position) std::fill_n(d_linear.data() + t * dim(), dim(), S(0));
       for (std::size_t n = 0; n < layers_.size(); ++n) {
-        forward(n, from, b, runs, weights[n], hidden, linear[n], scales[n].data(), run);
+        forward(n, from, b, frames, weights[n], hidden, linear[n], scales[n].data(), run);
         if (n + 1 < layers_.size())
-          for_each_stretch(runs, time, run, [&](index_t t, index_t count) { activate(linear[n], hidden[n], t, count); });
+          for_each_stretch(frames, time, run, [&](index_t t, index_t count) { activate(linear[n], hidden[n], t, count); });
       }
       for (index_t layer_number = last; layer_number >= 0; --layer_number) {
         const auto n = static_cast<std::size_t>(layer_number);
-        for_each_stretch(runs, time, run, [&](index_t t, index_t count) {
+        for_each_stretch(frames, time, run, [&](index_t t, index_t count) {
           const S* in = linear[n].data() + t * dim();
           S* out = d_linear.data() + t * dim();
           const auto slope = [&]<class Out>(const Out* d_out, index_t d_out_row) {
@@ -202,13 +204,13 @@ class convolutional_position_embedding {
         });
         S* const d_bias = d_parameters[parameters_per_layer() * (n + 1) - 1].data();
         const auto weight_gradient = [&](const auto* read, index_t row) {
-          convolution.weight_gradient(read, row, runs, d_linear.data(), kernel() / 2, d_weights[n].data(), d_bias, run);
+          convolution.weight_gradient(read, row, frames, d_linear.data(), kernel() / 2, d_weights[n].data(), d_bias, run);
         };
         if (n == 0) weight_gradient(&from(b, 0, 0), from.stride(1));
         else weight_gradient(hidden[n - 1].data(), dim());
-        convolution.convolve(d_linear.data(), dim(), runs, back[n], nullptr, kernel() - 1 - kernel() / 2, d_hidden.data(), run);
+        convolution.convolve(d_linear.data(), dim(), frames, back[n], nullptr, kernel() - 1 - kernel() / 2, d_hidden.data(), run);
       }
-      for_each_stretch(runs, time, run, [&](index_t t, index_t count) {
+      for_each_stretch(frames, time, run, [&](index_t t, index_t count) {
         const kernels::code_source<S> source{.table = d_hidden.data() + t * dim(), .batch = 0, .time = dim()};
         kernels::add<kernel_scalar<T>>({.in = kernel_pointer(&view(b, t, 0)),
                                         .out = kernel_pointer(&view(b, t, 0)),
@@ -279,10 +281,10 @@ class convolutional_position_embedding {
 
   /// act(t, count) for stretches of frames that have a position, in parts.
   template <class Act>
-  void for_each_stretch(std::span<const detail::position_run> runs, index_t time, const executor& run, const Act& act) const {
+  void for_each_stretch(const detail::position_runs& frames, index_t time, const executor& run, const Act& act) const {
     const double nanoseconds = static_cast<double>(time) * static_cast<double>(dim()) * (options_.layer_norm ? 3 : 1);
     run.split(time, run.parts(time, nanoseconds), [&](index_t, index_t from, index_t to) {
-      for (const auto& one : runs) {
+      for (const auto& one : frames.present) {
         const index_t first = std::max(from, one.from), end = std::min(to, one.to);
         if (first < end) act(first, end - first);
       }
@@ -290,16 +292,15 @@ class convolutional_position_embedding {
   }
   /// What the gelu of layer n takes, and where it is asked for what its norm scaled by.
   template <class T>
-  void forward(std::size_t n, const token_view<const T>& x, index_t b, std::span<const detail::position_run> runs,
-               const std::vector<S>& weight, const std::vector<std::vector<S>>& hidden, std::vector<S>& linear, double* scales,
-               const executor& run) const {
+  void forward(std::size_t n, const token_view<const T>& x, index_t b, const detail::position_runs& frames, const std::vector<S>& weight,
+               const std::vector<std::vector<S>>& hidden, std::vector<S>& linear, double* scales, const executor& run) const {
     const auto convolve = [&](const auto* from, index_t row) {
-      shape().convolve(from, row, runs, weight, layers_[n].bias.data(), kernel() / 2, linear.data(), run);
+      shape().convolve(from, row, frames, weight, layers_[n].bias.data(), kernel() / 2, linear.data(), run);
     };
     if (n == 0) convolve(&x(b, 0, 0), x.stride(1));
     else convolve(hidden[std::min(n, hidden.size()) - 1].data(), dim());
     if (!options_.layer_norm) return;
-    for_each_stretch(runs, x.extent(1), run, [&](index_t t, index_t count) {
+    for_each_stretch(frames, x.extent(1), run, [&](index_t t, index_t count) {
       for (index_t k = t; k < t + count; ++k) {
         S* const values = linear.data() + k * dim();
         const auto [mean, scale] = detail::moments_of(values, dim());

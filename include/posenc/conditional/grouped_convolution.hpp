@@ -16,8 +16,8 @@
 
 namespace POSENC_NAMESPACE::detail {
 
-/// y[t, o] = bias[o] + sum over taps j and the channels c of o's group of w[o, c, j] x[t + j - before, c], within each run of frames and
-/// with zeros outside of it.
+/// y[t, o] = bias[o] + sum over taps j and the channels c of o's group of w[o, c, j] x[t + j - before, c], within each run of frames,
+/// with zeros outside of it and for frames without a position.
 ///
 /// A group's frames are copied side by side, so that all that a frame sees is one vector of kernel * channels numbers, and vectors of
 /// neighbouring frames overlap: nothing is copied per tap. Each y is one sum of `kernels::linear`, so that it has the same bits wherever
@@ -45,17 +45,17 @@ struct grouped_convolution {
 
   /// x: rows of `dim` channels, x_row apart; y `[time, dim]`. bias may be null. x and y must not overlap.
   template <class T>
-  void convolve(const T* x, index_t x_row, std::span<const position_run> runs, const std::vector<S>& weight, const S* bias, index_t before,
-                S* y, const executor& run) const {
-    const auto blocks = blocks_of(runs);
-    const index_t items = groups * static_cast<index_t>(blocks.size()), parts = run.parts(items, nanoseconds(runs));
+  void convolve(const T* x, index_t x_row, const position_runs& frames, const std::vector<S>& weight, const S* bias, index_t before, S* y,
+                const executor& run) const {
+    const auto blocks = blocks_of(frames);
+    const index_t items = groups * static_cast<index_t>(blocks.size()), parts = run.parts(items, nanoseconds(frames));
     std::vector<S> windows(static_cast<std::size_t>(parts * window_space()));
     run.split(items, parts, [&](index_t part, index_t from, index_t to) {
       S* const own = windows.data() + part * window_space();
       for (index_t item = from; item < to; ++item) {
         const block& one = blocks[static_cast<std::size_t>(item % static_cast<index_t>(blocks.size()))];
         const index_t first = item / static_cast<index_t>(blocks.size()) * channels();
-        gather(x + first, x_row, one, before, own);
+        gather(x + first, x_row, frames, one, before, own);
         kernels::linear<S>({.x = own,
                             .y = y + one.first * dim + first,
                             .tokens = one.count,
@@ -70,18 +70,18 @@ struct grouped_convolution {
     });
   }
 
-  /// Adds to d_weight `[dim, kernel, channel]` and d_bias, frame after frame.
+  /// Adds to d_weight `[dim, kernel, channel]` and d_bias, frame after frame. d_y of frames without a position must be zeros.
   template <class T>
-  void weight_gradient(const T* x, index_t x_row, std::span<const position_run> runs, const S* d_y, index_t before, S* d_weight, S* d_bias,
+  void weight_gradient(const T* x, index_t x_row, const position_runs& frames, const S* d_y, index_t before, S* d_weight, S* d_bias,
                        const executor& run) const {
-    const auto blocks = blocks_of(runs);
-    const index_t parts = run.parts(groups, nanoseconds(runs));
+    const auto blocks = blocks_of(frames);
+    const index_t parts = run.parts(groups, nanoseconds(frames));
     std::vector<S> windows(static_cast<std::size_t>(parts * window_space()));
     run.split(groups, parts, [&](index_t part, index_t from, index_t to) {
       S* const own = windows.data() + part * window_space();
       for (index_t first = from * channels(); first < to * channels(); first += channels())
         for (const block& one : blocks) {
-          gather(x + first, x_row, one, before, own);
+          gather(x + first, x_row, frames, one, before, own);
           kernels::linear_weight_gradient<S, S>({.d_y = d_y + one.first * dim + first,
                                                  .x = own,
                                                  .tokens = one.count,
@@ -100,20 +100,20 @@ struct grouped_convolution {
   static constexpr index_t most_frames = 256;  // at once: what they see stays in the second-level cache
 
   struct block {
-    position_run run;
+    token_stretch run;
     index_t first, count;  // frames
   };
-  static std::vector<block> blocks_of(std::span<const position_run> runs) {
+  static std::vector<block> blocks_of(const position_runs& frames) {
     std::vector<block> all;
-    for (const position_run& one : runs)
+    for (const token_stretch& one : frames.runs)
       for (index_t t = one.from; t < one.to; t += most_frames) all.push_back({one, t, std::min(most_frames, one.to - t)});
     return all;
   }
   index_t window_space() const noexcept { return (most_frames + kernel - 1) * channels(); }
-  double nanoseconds(std::span<const position_run> runs) const noexcept {
-    double frames = 0;
-    for (const position_run& one : runs) frames += static_cast<double>(one.to - one.from);
-    return frames * static_cast<double>(weight_size()) / (sizeof(S) == 4 ? 28 : 14);
+  double nanoseconds(const position_runs& frames) const noexcept {
+    double count = 0;
+    for (const token_stretch& one : frames.runs) count += static_cast<double>(one.to - one.from);
+    return count * static_cast<double>(weight_size()) / (sizeof(S) == 4 ? 28 : 14);
   }
 
   S scaled(std::span<const S> weight, std::span<const double> scales, index_t o, index_t c, index_t j) const {
@@ -134,17 +134,21 @@ struct grouped_convolution {
 
   /// What the frames of a block see of a group whose first channel is x's: `[frame, channel]`, side by side.
   template <class T>
-  void gather(const T* x, index_t x_row, const block& one, index_t before, S* to) const {
+  void gather(const T* x, index_t x_row, const position_runs& frames, const block& one, index_t before, S* to) const {
     const index_t begin = one.first - before, end = begin + one.count + kernel - 1;
-    const index_t from = std::max(begin, one.run.from), until = std::min(end, one.run.to);
-    std::fill_n(to, (from - begin) * channels(), S(0));
-    std::fill_n(to + (until - begin) * channels(), (end - until) * channels(), S(0));
-    kernels::widen<kernel_scalar<T>>({.x = kernel_pointer(x) + from * x_row,
-                                      .y = to + (from - begin) * channels(),
-                                      .rows = until - from,
-                                      .channels = channels(),
-                                      .x_row = x_row,
-                                      .y_row = channels()});
+    std::fill_n(to, (end - begin) * channels(), S(0));
+    const auto is_there = [&](index_t t) { return frames.has_position[static_cast<std::size_t>(t)] != 0; };
+    const index_t until = std::min(end, one.run.to);
+    for (index_t from = std::max(begin, one.run.from), next; from < until; from = next) {
+      for (next = from; next < until && is_there(next);) ++next;
+      kernels::widen<kernel_scalar<T>>({.x = kernel_pointer(x) + from * x_row,
+                                        .y = to + (from - begin) * channels(),
+                                        .rows = next - from,
+                                        .channels = channels(),
+                                        .x_row = x_row,
+                                        .y_row = channels()});
+      while (next < until && !is_there(next)) ++next;
+    }
   }
 };
 

@@ -44,12 +44,12 @@ encoder_of<S> random_encoder(const options_type& options, std::uint64_t seed = 3
   return encoder;
 }
 
-/// Two rows: packed utterances with frames without a position before, between and after them; one long run.
+/// Two rows: packed utterances, the first with a frame missing, and a gap, with frames without a position around; one long run.
 constexpr index_t batch = 2, time_count = 11;
 positions some_positions() {
   const position none = no_position;
-  return positions::ids(std::vector<position>{none, 4, 5, 6, 0, 1, none, 2, 3, 5, none,  //
-                                              0,    1, 2, 3, 4, 5, 6,    7, 8, 9, 10},
+  return positions::ids(std::vector<position>{none, 4, 5, none, 7, 1, 2, none, 3, 4, none,  //
+                                              0,    1, 2, 3,    4, 5, 6, 7,    8, 9, 10},
                         batch);
 }
 
@@ -63,16 +63,26 @@ double largest_error(const options_type& options, const tokens<T>& x, const toke
         for (index_t c = 0; c < x.dimension(2); ++c) worst += static_cast<S>(x(b, t, c)) != static_cast<S>(y(b, t, c));
         continue;
       }
-      index_t from = t, to = t + 1;  // the run, looked for from each of its frames
-      while (from > 0 && at(b, from - 1) != no_position && at(b, from - 1) + 1 == at(b, from)) --from;
-      while (to < time_count && at(b, to) == at(b, to - 1) + 1) ++to;
+      std::vector<index_t> run_of(time_count, -1);
+      index_t count = 0, from = -1, last = -1;
+      for (index_t k = 0; k < time_count; ++k) {
+        if (at(b, k) == no_position) continue;
+        if (last < 0 || at(b, k) - at(b, last) != k - last) ++count;
+        run_of[static_cast<std::size_t>(k)] = count, last = k;
+      }
       reference::frames run;
-      for (index_t k = from; k < to; ++k) {
+      std::vector<bool> there;
+      for (index_t k = 0; k < time_count; ++k) {
+        const bool same_run = run_of[static_cast<std::size_t>(k)] == run_of[static_cast<std::size_t>(t)];
+        if (from < 0 && !same_run) continue;
+        if (from < 0) from = k;
+        there.push_back(same_run);
         run.emplace_back();
-        for (index_t c = 0; c < x.dimension(2); ++c) run.back().push_back(static_cast<long double>(static_cast<S>(x(b, k, c))));
+        for (index_t c = 0; c < x.dimension(2); ++c)
+          run.back().push_back(same_run ? static_cast<long double>(static_cast<S>(x(b, k, c))) : 0.0L);
       }
       const auto wanted =
-          reference::convolutional_position_embedding(options, encoder.parameters(), run)[static_cast<std::size_t>(t - from)];
+          reference::convolutional_position_embedding(options, encoder.parameters(), run, there)[static_cast<std::size_t>(t - from)];
       for (index_t c = 0; c < x.dimension(2); ++c)
         worst = std::max(worst, std::abs(static_cast<double>(static_cast<long double>(static_cast<S>(y(b, t, c))) -
                                                              wanted[static_cast<std::size_t>(c)])));
@@ -87,11 +97,13 @@ void check_against_reference(double tolerance) {
     tokens<T> x(batch, time_count, index_t{options.dim});
     random_numbers random(7);
     for (index_t n = 0; n < x.size(); ++n) x.data()[n] = static_cast<T>(random.real<S>());
-    x(0, 0, 1) = std::numeric_limits<T>::quiet_NaN();  // has no position, so nobody sees it
+    for (const index_t t : {0, 3, 7}) x(0, t, 1) = std::numeric_limits<T>::quiet_NaN();  // has no position, so nobody sees it
     auto y = x;
     random_encoder<S>(options).add(y, at);
-    CHECK(std::isnan(static_cast<S>(y(0, 0, 1))));
-    x(0, 0, 1) = y(0, 0, 1) = T(0);
+    for (const index_t t : {0, 3, 7}) {
+      CHECK(std::isnan(static_cast<S>(y(0, t, 1))));
+      x(0, t, 1) = y(0, t, 1) = T(0);
+    }
     CAPTURE(index_t{options.kernel}, options.layers);
     CHECK(largest_error<S>(options, x, y, at) <= tolerance);
   }
