@@ -134,8 +134,8 @@ class conv_relative_position {
                   const executor& run = {}) const {
     require_fits(context, inputs, at);
     if (context.by_time().empty()) return;
-    const auto grids = grids_of(at.queries, context.batch());
-    detail::add_conv_relative(windows(), grids, context, inputs.queries, inputs.values, run);
+    const auto tokens = tokens_of(at.queries, context.batch());
+    detail::add_conv_relative(windows(), tokens, context, inputs.queries, inputs.values, run);
   }
 
   /// Adds to d_inputs.queries and d_inputs.values, where they are given, and to d_parameters, in the order of batch rows. weights and
@@ -154,8 +154,8 @@ class conv_relative_position {
       require(d_parameters[n].size() == weights_[n].size(), name(), "gradient spans must have the sizes of the parameters",
               weights_[n].size(), d_parameters[n].size());
     if (d_context.by_time().empty()) return;
-    const auto grids = grids_of(at.queries, d_context.batch());
-    detail::add_conv_relative_gradient(windows(), grids, d_context, inputs.queries, inputs.values, d_inputs.queries, d_inputs.values,
+    const auto tokens = tokens_of(at.queries, d_context.batch());
+    detail::add_conv_relative_gradient(windows(), tokens, d_context, inputs.queries, inputs.values, d_inputs.queries, d_inputs.values,
                                        d_parameters, run);
   }
 
@@ -181,14 +181,14 @@ class conv_relative_position {
     require_rows(name(), c);
   }
   /// Of every row, or of one where all are alike.
-  std::vector<std::vector<detail::token_grid>> grids_of(const positions& at, index_t batch) const {
-    std::vector<std::vector<detail::token_grid>> all;
+  std::vector<detail::standing_tokens> tokens_of(const positions& at, index_t batch) const {
+    std::vector<detail::standing_tokens> all;
     for (index_t b = 0; b < (at.batch() == 0 ? 1 : batch); ++b)
-      all.push_back(options_.axes == 1 ? detail::token_runs(at, b) : detail::token_box(name(), at, b));
+      all.emplace_back(options_.axes == 1 ? detail::token_runs(at, b) : detail::token_box(name(), at, b), at, b);
     return all;
   }
-  std::vector<detail::conv_window_weights<S>> windows() const {
-    std::vector<detail::conv_window_weights<S>> all;
+  std::vector<detail::depthwise_window<S>> windows() const {
+    std::vector<detail::depthwise_window<S>> all;
     index_t first = 0;
     for (std::size_t n = 0; n < options_.windows.size(); ++n) {
       const conv_window& one = options_.windows[n];
