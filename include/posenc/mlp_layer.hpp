@@ -5,7 +5,7 @@
 #include <posenc/config.hpp>
 #include <posenc/kernels/gelu.hpp>
 #include <posenc/kernels/linear.hpp>
-#include <posenc/layer_moments.hpp>
+#include <posenc/layer_norm.hpp>
 #include <posenc/tensor.hpp>  // index_t, compute_scalar
 
 #include <algorithm>

@@ -58,8 +58,8 @@ struct conv_relative_position_options {
 ///
 /// Sums are formed in S, bias first, then the taps in their order; times the query and added in S; rounded once to the elements of the
 /// context: an error of at most taps + 3 roundings of the sum of magnitudes. Rows have the same bits alone as in a batch, and for any
-/// number of threads. Allocates the values of some heads of one row for each part, in S, and some lines of the grid; `add_values_backward`
-/// three times that.
+/// number of threads. Allocates two copies of the weights and, for each part, the values of some heads of one row in S
+/// (three times that in `add_values_backward`) and some lines of the grid.
 template <compute_scalar S>
 class conv_relative_position {
  public:

@@ -3,20 +3,19 @@
 #pragma once
 
 #include <posenc/concepts.hpp>  // additive_encoder
-#include <posenc/conditional/grouped_convolution.hpp>
+#include <posenc/conditional/convolutional_position_embedding_options.hpp>
 #include <posenc/conditional/position_runs.hpp>
-#include <posenc/conditional/weight_norm.hpp>
+#include <posenc/conditional/weight_normed_convolution.hpp>
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>  // require
 #include <posenc/executor.hpp>
 #include <posenc/gradients.hpp>  // parameter, gradient_spans
 #include <posenc/kernels/add.hpp>
 #include <posenc/kernels/gelu.hpp>
-#include <posenc/layer_moments.hpp>
+#include <posenc/layer_norm.hpp>
 #include <posenc/learned/initialize.hpp>
 #include <posenc/positions.hpp>
 #include <posenc/random.hpp>
-#include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
@@ -29,22 +28,6 @@
 #include <vector>
 
 namespace POSENC_NAMESPACE {
-
-struct convolutional_position_embedding_options {
-  required<index_t> dim;
-  required<index_t> groups;  ///< that divide the channels; each output reads those of its own
-  required<index_t> kernel;  ///< frames that an output sees: kernel / 2 before its own, (kernel - 1) / 2 after it
-  bool weight_norm = true;
-  bool layer_norm = false;  ///< before each activation, without parameters, with epsilon 1e-5
-  index_t layers = 1;       ///< one after the other, before all is added to x
-
-  /// wav2vec 2.0, HuBERT and WavLM, base and large (dim 768 and 1024).
-  static convolutional_position_embedding_options wav2vec2(index_t dim) { return {.dim = dim, .groups = 16, .kernel = 128}; }
-  static convolutional_position_embedding_options data2vec_audio(index_t dim) {
-    return {.dim = dim, .groups = 16, .kernel = 19, .weight_norm = false, .layer_norm = true, .layers = 5};
-  }
-  friend bool operator==(const convolutional_position_embedding_options&, const convolutional_position_embedding_options&) = default;
-};
 
 /// x += gelu(conv(x)), with conv(x)[t, o] = bias[o] + sum over taps j and the channels c of o's group of w[o, c, j] x[t + j - kernel / 2,
 /// c]: torch's Conv1d with padding kernel / 2, whose last frame is dropped where the kernel is even. gelu is the exact one. With a layer
@@ -78,7 +61,8 @@ class convolutional_position_embedding {
     require(options.layers > 0, name(), "layers must be positive", options.layers);
     const auto size = static_cast<std::size_t>(checked_product(name(), std::array{dim(), dim() / options.groups, kernel()}, sizeof(S)));
     const auto taps = static_cast<std::size_t>(options.weight_norm ? kernel() : 0), channels = static_cast<std::size_t>(dim());
-    layers_.assign(static_cast<std::size_t>(options.layers), {std::vector<S>(taps), std::vector<S>(size), std::vector<S>(channels)});
+    layers_.assign(static_cast<std::size_t>(options.layers),
+                   {{dim(), options.groups, kernel()}, std::vector<S>(taps), std::vector<S>(size), std::vector<S>(channels)});
     for (index_t n = 0; n < options.layers; ++n) {
       const std::string prefix = options.layers > 1 ? "layers." + std::to_string(n) + ".conv." : "";
       if (options.weight_norm) names_.push_back(prefix + "weight_g");
@@ -92,7 +76,7 @@ class convolutional_position_embedding {
     for (layer& one : layers_) {
       initialize::normal(one.weight, random, {.standard_deviation = deviation});
       if (!options.weight_norm) continue;
-      const auto norms = normed(one, {}).norms;
+      const auto norms = one.normed({}).norms;
       std::ranges::transform(norms, one.gain.begin(), [](double norm) { return static_cast<S>(norm); });
     }
   }
@@ -128,7 +112,8 @@ class convolutional_position_embedding {
     const auto view = batched(x);
     require_fits(view, at);
     if (view.empty()) return;
-    const auto weights = packed(run);
+    std::vector<std::vector<S>> weights;
+    for (const layer& one : layers_) weights.push_back(one.packed(run));
     std::vector<std::vector<S>> linear(1, rows_of(view)), hidden(layers_.size() > 1 ? 1 : 0, rows_of(view));
     for (index_t b = 0; b < view.extent(0); ++b) {
       const detail::position_runs frames(at, b);
@@ -167,10 +152,13 @@ class convolutional_position_embedding {
     require_spans(d_parameters);
     if (view.empty()) return;
     const index_t time = view.extent(1), last = static_cast<index_t>(layers_.size()) - 1;
-    const auto convolution = shape();
-    const auto weights = packed(run), back = flipped(run);
-    std::vector<std::vector<S>> linear(layers_.size(), rows_of(view)), hidden(layers_.size() - 1, rows_of(view)), d_weights;
-    for (const layer& one : layers_) d_weights.emplace_back(one.weight.size());
+    std::vector<std::vector<S>> linear(layers_.size(), rows_of(view)), hidden(layers_.size() - 1, rows_of(view)), weights, flipped,
+        d_weights;
+    for (const layer& one : layers_) {
+      weights.push_back(one.packed(run));
+      flipped.push_back(one.flipped(run));
+      d_weights.emplace_back(one.weight.size());
+    }
     std::vector<std::vector<double>> scales(layers_.size(), std::vector<double>(static_cast<std::size_t>(options_.layer_norm ? time : 0)));
     auto d_linear = rows_of(view), d_hidden = rows_of(view);
     for (index_t b = 0; b < view.extent(0); ++b) {
@@ -200,15 +188,16 @@ class convolutional_position_embedding {
           if (layer_number == last) slope(kernel_pointer(static_cast<const T*>(&view(b, t, 0))), view.stride(1));
           else slope(static_cast<const S*>(d_hidden.data() + t * dim()), dim());
           if (options_.layer_norm)
-            for (index_t k = 0; k < count; ++k) norm_gradient(in + k * dim(), scales[n][static_cast<std::size_t>(t + k)], out + k * dim());
+            for (index_t k = 0; k < count; ++k)
+              detail::normalize_gradient(in + k * dim(), scales[n][static_cast<std::size_t>(t + k)], out + k * dim(), dim());
         });
         S* const d_bias = d_parameters[parameters_per_layer() * (n + 1) - 1].data();
         const auto weight_gradient = [&](const auto* read, index_t row) {
-          convolution.weight_gradient(read, row, frames, d_linear.data(), kernel() / 2, d_weights[n].data(), d_bias, run);
+          layers_[n].shape.weight_gradient(read, row, frames, d_linear.data(), kernel() / 2, d_weights[n].data(), d_bias, run);
         };
         if (n == 0) weight_gradient(&from(b, 0, 0), from.stride(1));
         else weight_gradient(hidden[n - 1].data(), dim());
-        convolution.convolve(d_linear.data(), dim(), frames, back[n], nullptr, kernel() - 1 - kernel() / 2, d_hidden.data(), run);
+        layers_[n].shape.convolve(d_linear.data(), dim(), frames, flipped[n], nullptr, kernel() - 1 - kernel() / 2, d_hidden.data(), run);
       }
       for_each_stretch(frames, time, run, [&](index_t t, index_t count) {
         const kernels::code_source<S> source{.table = d_hidden.data() + t * dim(), .batch = 0, .time = dim()};
@@ -226,7 +215,7 @@ class convolutional_position_embedding {
       });
     }
     for (std::size_t n = 0; n < layers_.size(); ++n)
-      add_weight_gradient(layers_[n], d_weights[n], d_parameters.subspan(parameters_per_layer() * n), run);
+      layers_[n].add_weight_gradient(d_weights[n], d_parameters.subspan(parameters_per_layer() * n), run);
   }
 
   friend bool operator==(const convolutional_position_embedding& a, const convolutional_position_embedding& b) {
@@ -234,27 +223,9 @@ class convolutional_position_embedding {
   }
 
  private:
-  struct layer {
-    std::vector<S> gain, weight, bias;
-    friend bool operator==(const layer&, const layer&) = default;
-  };
+  using layer = detail::weight_normed_convolution<S>;
 
-  detail::grouped_convolution<S> shape() const noexcept { return {options_.dim, options_.groups, options_.kernel}; }
   std::size_t parameters_per_layer() const noexcept { return options_.weight_norm ? 3 : 2; }
-  detail::weight_norm<S> normed(const layer& one, const executor& run) const { return {one.gain, one.weight, options_.groups, run}; }
-  std::vector<double> scales_of(const layer& one, const executor& run) const {
-    return options_.weight_norm ? normed(one, run).scales() : std::vector<double>(static_cast<std::size_t>(kernel()), 1.0);
-  }
-  std::vector<std::vector<S>> packed(const executor& run) const {
-    std::vector<std::vector<S>> all;
-    for (const layer& one : layers_) all.push_back(shape().packed(one.weight, scales_of(one, run), run));
-    return all;
-  }
-  std::vector<std::vector<S>> flipped(const executor& run) const {
-    std::vector<std::vector<S>> all;
-    for (const layer& one : layers_) all.push_back(shape().flipped(one.weight, scales_of(one, run), run));
-    return all;
-  }
   /// Memory for one row of the batch.
   template <class T>
   static std::vector<S> rows_of(const token_view<T>& x) {
@@ -295,16 +266,14 @@ class convolutional_position_embedding {
   void forward(std::size_t n, const token_view<const T>& x, index_t b, const detail::position_runs& frames, const std::vector<S>& weight,
                const std::vector<std::vector<S>>& hidden, std::vector<S>& linear, double* scales, const executor& run) const {
     const auto convolve = [&](const auto* from, index_t row) {
-      shape().convolve(from, row, frames, weight, layers_[n].bias.data(), kernel() / 2, linear.data(), run);
+      layers_[n].shape.convolve(from, row, frames, weight, layers_[n].bias.data(), kernel() / 2, linear.data(), run);
     };
     if (n == 0) convolve(&x(b, 0, 0), x.stride(1));
     else convolve(hidden[std::min(n, hidden.size()) - 1].data(), dim());
     if (!options_.layer_norm) return;
     for_each_stretch(frames, x.extent(1), run, [&](index_t t, index_t count) {
       for (index_t k = t; k < t + count; ++k) {
-        S* const values = linear.data() + k * dim();
-        const auto [mean, scale] = detail::moments_of(values, dim());
-        for (index_t c = 0; c < dim(); ++c) values[c] = static_cast<S>((static_cast<double>(values[c]) - mean) * scale);
+        const double scale = detail::normalize(linear.data() + k * dim(), dim());
         if (scales) scales[k] = scale;
       }
     });
@@ -316,25 +285,6 @@ class convolutional_position_embedding {
                       .channels = dim(),
                       .in_row = dim(),
                       .out_row = dim()});
-  }
-  /// d: of what the norm wrote, in; of what it read, out.
-  void norm_gradient(const S* normal, double scale, S* d) const {
-    double sum = 0, product = 0;
-    for (index_t c = 0; c < dim(); ++c)
-      sum += static_cast<double>(d[c]), product += static_cast<double>(d[c]) * static_cast<double>(normal[c]);
-    for (index_t c = 0; c < dim(); ++c)
-      d[c] = static_cast<S>(scale *
-                            (static_cast<double>(d[c]) - (sum + static_cast<double>(normal[c]) * product) / static_cast<double>(dim())));
-  }
-  /// d_weight: `[dim, kernel, channel]`. spans: those of the layer.
-  void add_weight_gradient(const layer& one, const std::vector<S>& d_weight, gradient_spans<S> spans, const executor& run) const {
-    const index_t channels = dim() / options_.groups;
-    const auto at = [&](index_t row, index_t tap) {  // row: of dim * channels
-      return d_weight[static_cast<std::size_t>((row / channels * kernel() + tap) * channels + row % channels)];
-    };
-    if (options_.weight_norm) return normed(one, run).gradient(at, spans[0], spans[1], run);
-    for (index_t row = 0; row < dim() * channels; ++row)
-      for (index_t tap = 0; tap < kernel(); ++tap) spans[0][static_cast<std::size_t>(row * kernel() + tap)] += at(row, tap);
   }
 
   options_type options_;

@@ -96,6 +96,8 @@ struct grouped_convolution {
     });
   }
 
+  friend bool operator==(const grouped_convolution&, const grouped_convolution&) = default;
+
  private:
   static constexpr index_t most_frames = 256;  // at once: what they see stays in the second-level cache
 
