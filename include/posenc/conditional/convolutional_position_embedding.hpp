@@ -3,6 +3,7 @@
 #pragma once
 
 #include <posenc/concepts.hpp>  // additive_encoder
+#include <posenc/conditional/add_rows.hpp>
 #include <posenc/conditional/convolutional_position_embedding_options.hpp>
 #include <posenc/conditional/position_runs.hpp>
 #include <posenc/conditional/weight_normed_convolution.hpp>
@@ -10,7 +11,6 @@
 #include <posenc/error.hpp>  // require
 #include <posenc/executor.hpp>
 #include <posenc/gradients.hpp>  // parameter, gradient_spans
-#include <posenc/kernels/add.hpp>
 #include <posenc/kernels/gelu.hpp>
 #include <posenc/layer_norm.hpp>
 #include <posenc/learned/initialize.hpp>
@@ -200,18 +200,7 @@ class convolutional_position_embedding {
         layers_[n].shape.convolve(d_linear.data(), dim(), frames, flipped[n], nullptr, kernel() - 1 - kernel() / 2, d_hidden.data(), run);
       }
       for_each_stretch(frames, time, run, [&](index_t t, index_t count) {
-        const kernels::code_source<S> source{.table = d_hidden.data() + t * dim(), .batch = 0, .time = dim()};
-        kernels::add<kernel_scalar<T>>({.in = kernel_pointer(&view(b, t, 0)),
-                                        .out = kernel_pointer(&view(b, t, 0)),
-                                        .sources = &source,
-                                        .count = 1,
-                                        .batch = 1,
-                                        .time = count,
-                                        .channels = dim(),
-                                        .in_batch = 0,
-                                        .in_time = view.stride(1),
-                                        .out_batch = 0,
-                                        .out_time = view.stride(1)});
+        detail::add_rows(&view(b, t, 0), view.stride(1), d_hidden.data() + t * dim(), dim(), count, dim());
       });
     }
     for (std::size_t n = 0; n < layers_.size(); ++n)

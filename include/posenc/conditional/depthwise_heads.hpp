@@ -2,13 +2,14 @@
 /// \file  Depthwise convolutions of some heads of one batch row, whatever the layout of the tensors.
 #pragma once
 
+#include <posenc/conditional/add_rows.hpp>
 #include <posenc/conditional/token_grid.hpp>
 #include <posenc/config.hpp>
 #include <posenc/heads.hpp>
-#include <posenc/kernels/add.hpp>
 #include <posenc/kernels/add_product.hpp>
 #include <posenc/kernels/convolve.hpp>
 #include <posenc/kernels/widen.hpp>
+#include <posenc/positions.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
@@ -93,19 +94,7 @@ class depthwise_heads {
   template <class T>
   void add(const S* memory, index_t b, const standing_tokens& tokens, const head_view<T>& out) const {
     for_each_stretch(tokens, [&](index_t t, index_t count, index_t head, index_t place) {
-      const kernels::code_source<S> source{.table = memory + place, .batch = 0, .time = all()};
-      const index_t row = out.by_time().stride(1);
-      kernels::add<kernel_scalar<T>>({.in = kernel_pointer(&out(b, t, head, 0)),
-                                      .out = kernel_pointer(&out(b, t, head, 0)),
-                                      .sources = &source,
-                                      .count = 1,
-                                      .batch = 1,
-                                      .time = count,
-                                      .channels = channels_,
-                                      .in_batch = 0,
-                                      .in_time = row,
-                                      .out_batch = 0,
-                                      .out_time = row});
+      add_rows(&out(b, t, head, 0), out.by_time().stride(1), memory + place, all(), count, channels_);
     });
   }
   /// out += x * memory.

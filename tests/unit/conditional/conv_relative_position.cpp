@@ -55,7 +55,7 @@ std::vector<problem> problems() {
     return rows;
   };
   std::vector<position> both, whole = picture(-1), holed = picture(6), film;
-  for (const std::size_t axis : {0u, 1u})
+  for (const index_t axis : {0, 1})
     for (const auto* one : {&whole, &holed}) both.insert(both.end(), one->begin() + 13 * axis, one->begin() + 13 * (axis + 1));
   for (const position divisor : {6, 3, 1})
     for (position cell = 0; cell < 12; ++cell) film.push_back(cell / divisor % (divisor == 6 ? 2 : divisor == 3 ? 2 : 3));
@@ -68,7 +68,9 @@ constexpr index_t batch = 2;
 
 template <class S, class T>
 void check_against_reference(double tolerance) {
-  for (const auto& [options, at] : problems()) {
+  for (const problem& one_problem : problems()) {
+    const options_type& options = one_problem.options;
+    const positions& at = one_problem.at;
     auto encoder = random_encoder<S>(options);
     const index_t time = at.time(), count = encoder.heads(), channels = encoder.channels();
     random_numbers random(2);
@@ -153,7 +155,9 @@ TEST_CASE("conv_relative_position with a one in the middle adds q * v", "[condit
 }
 
 TEST_CASE("conv_relative_position: rows and layouts change no bit", "[conditional]") {
-  const auto [options, at] = problems()[0];
+  const problem given = problems()[0];
+  const options_type& options = given.options;
+  const positions& at = given.at;
   const auto encoder = random_encoder<float>(options);
   auto q = random_tensor<tensor<float>>(1, batch, 13, 3, 3), v = random_tensor<tensor<float>>(2, batch, 13, 3, 3);
   const auto before = random_tensor<tensor<float>>(3, batch, 13, 3, 3);
@@ -185,7 +189,9 @@ TEST_CASE("conv_relative_position: rows and layouts change no bit", "[conditiona
 }
 
 TEST_CASE("conv_relative_position has exact gradients", "[conditional]") {
-  for (const auto& [options, at] : problems()) {
+  for (const problem& one_problem : problems()) {
+    const options_type& options = one_problem.options;
+    const positions& at = one_problem.at;
     auto encoder = random_encoder<double>(options);
     const index_t time = at.time(), count = encoder.heads(), channels = std::min<index_t>(encoder.channels(), 5);
     options_type small = options;
