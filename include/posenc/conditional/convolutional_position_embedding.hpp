@@ -34,8 +34,7 @@ namespace POSENC_NAMESPACE {
 /// norm: gelu(norm(conv(x))). With several layers, each reads what the one before wrote, and the last is added to x.
 ///
 /// Frames without a position stay as they are, and are zeros for the others in every layer. A gap or a restart of the positions separates:
-/// packed utterances do not see each other. Every output sees frames to
-/// come, so that there is no streaming.
+/// packed utterances do not see each other. Every output sees frames to come, so that there is no streaming.
 ///
 /// Parameters, by torch's names: "weight_g" `[1, 1, kernel]`, "weight_v" `[dim, dim / groups, kernel]`, "bias" `[dim]` for the weight
 /// w = g v / ||v||, with a norm per tap; without weight norm "weight" and "bias". Of several layers with "layers.0.conv." before them. A
@@ -43,8 +42,8 @@ namespace POSENC_NAMESPACE {
 ///
 /// Convolutions are those of `kernels::linear` in S, errors at most (kernel * dim / groups / 16 + 6) roundings of the sum of magnitudes;
 /// norms are taken in double; the sum is rounded to the elements of x once. Rows have the same bits alone as in a batch, and for any
-/// number of threads. Allocates a copy of the weight, one row of x per layer in S, two where there are several, and 256 + kernel frames of
-/// a group per part.
+/// number of threads. Allocates a copy of the weights, one row of x in S, two where there are several layers, and 256 + kernel frames of a
+/// group per part.
 template <compute_scalar S>
 class convolutional_position_embedding {
  public:
