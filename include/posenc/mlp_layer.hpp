@@ -5,6 +5,7 @@
 #include <posenc/config.hpp>
 #include <posenc/kernels/gelu.hpp>
 #include <posenc/kernels/linear.hpp>
+#include <posenc/layer_norm.hpp>
 #include <posenc/tensor.hpp>  // index_t, compute_scalar
 
 #include <algorithm>
@@ -64,18 +65,8 @@ struct mlp_layer {
     }
   }
 
-  struct moments {
-    double mean, scale;  ///< scale: 1 / standard deviation
-  };
-  moments moments_of(const S* x) const {
-    double mean = 0, square = 0;
-    for (index_t c = 0; c < out; ++c) mean += static_cast<double>(x[c]);
-    mean /= static_cast<double>(out);
-    for (index_t c = 0; c < out; ++c) square += (static_cast<double>(x[c]) - mean) * (static_cast<double>(x[c]) - mean);
-    return {mean, 1 / std::sqrt(square / static_cast<double>(out) + 1e-5)};
-  }
   void norm(const S* x, S* y) const {
-    const auto [mean, scale] = moments_of(x);
+    const auto [mean, scale] = moments_of(x, out);
     for (index_t c = 0; c < out; ++c) {
       const auto k = static_cast<std::size_t>(c);
       y[c] = static_cast<S>((static_cast<double>(x[c]) - mean) * scale * static_cast<double>(norm_weight[k]) +
@@ -85,7 +76,7 @@ struct mlp_layer {
   /// d: the gradient of what left the norm, in; of what came in, out.
   void norm_gradient(const S* x, index_t rows, S* d, S* d_weight, S* d_bias) const {
     for (index_t r = 0; r < rows; ++r, x += out, d += out) {
-      const auto [mean, scale] = moments_of(x);
+      const auto [mean, scale] = moments_of(x, out);
       double sum = 0, product = 0;
       for (index_t c = 0; c < out; ++c) {
         const double normed = (static_cast<double>(x[c]) - mean) * scale;

@@ -5,10 +5,12 @@
 
 #include <posenc/kernels/add.hpp>
 #include <posenc/kernels/add_gradient.hpp>
+#include <posenc/kernels/add_product.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/features.hpp>
+#include <posenc/kernels/gelu.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
@@ -215,6 +217,55 @@ std::vector<double> of_features_gradients(auto&& run, auto&& run_weights) {
     append(all, d_covariances);
     append(all, weights);
   });
+  return all;
+}
+
+template <class T>
+std::vector<T> of_add_product(auto&& run) {
+  std::vector<T> all;
+  for (index_t channels = 0; channels <= 40; ++channels) {
+    const auto a = random_stored<T>(1, 3 * channels);
+    const auto b = random_vector<compute<T>>(2, 3 * channels);
+    auto out = random_stored<T>(3, 3 * channels);
+    run(posenc::kernels::add_product_call<T>{.a = a.data(),
+                                             .b = b.data(),
+                                             .out = out.data(),
+                                             .rows = 3,
+                                             .channels = channels,
+                                             .a_row = channels,
+                                             .b_row = channels,
+                                             .out_row = channels});
+    append(all, out);
+  }
+  return all;
+}
+
+/// Numbers to the ends of what does not vanish, alone and added to others; then the gradient.
+template <class T>
+std::vector<T> of_gelu(auto&& run, auto&& run_gradient) {
+  std::vector<T> all;
+  for (index_t channels = 0; channels <= 140; channels += channels < 40 ? 1 : 25) {
+    auto numbers = random_vector<compute<T>>(1, 3 * channels);
+    for (auto& x : numbers) x = x * x * x * (sizeof(T) == 8 ? 40 : 16);
+    const auto in = reference::stored<T>(numbers);
+    auto out = random_stored<T>(2, 3 * channels), d = out;
+    posenc::kernels::gelu_call<T> call{
+        .in = in.data(), .out = out.data(), .rows = 3, .channels = channels, .in_row = channels, .out_row = channels};
+    run(call);
+    append(all, out);
+    call.residual = out.data(), call.residual_row = channels;
+    run(call);
+    append(all, out);
+    run_gradient(posenc::kernels::gelu_gradient_call<T>{.in = in.data(),
+                                                        .d_out = d.data(),
+                                                        .d_in = d.data(),
+                                                        .rows = 3,
+                                                        .channels = channels,
+                                                        .in_row = channels,
+                                                        .d_out_row = channels,
+                                                        .d_in_row = channels});
+    append(all, d);
+  }
   return all;
 }
 

@@ -115,6 +115,18 @@ TEMPLATE_TEST_CASE("features and their gradients have the promised bits", "[isa]
   });
 }
 
+TEMPLATE_TEST_CASE("add_product has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::add_product,
+                         [] { return outputs::of_add_product<TestType>([](const auto& call) { posenc::kernels::add_product(call); }); });
+}
+
+TEMPLATE_TEST_CASE("gelu and its gradient have the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::gelu, [] {
+    return outputs::of_gelu<TestType>([](const auto& call) { posenc::kernels::gelu(call); },
+                                      [](const auto& call) { posenc::kernels::gelu_gradient(call); });
+  });
+}
+
 TEMPLATE_TEST_CASE("widen has the promised bits", "[isa]", float, double, bfloat16, float16) {
   using S = reference::compute<TestType>;
   check_digest<S>(promised<TestType>::widen,

@@ -39,6 +39,12 @@ void check_kernels(const std::string& scalar) {
         outputs::digest(outputs::of_features_gradients<T>([](const auto& call) { kernels::features_gradient(call); },
                                                           [](const auto& call) { kernels::features_weight_gradient(call); })),
         promised::features_gradients);
+  check(of + "add_product", outputs::digest(outputs::of_add_product<T>([](const auto& call) { kernels::add_product(call); })),
+        promised::add_product);
+  check(of + "gelu",
+        outputs::digest(
+            outputs::of_gelu<T>([](const auto& call) { kernels::gelu(call); }, [](const auto& call) { kernels::gelu_gradient(call); })),
+        promised::gelu);
   check(of + "widen", outputs::digest(outputs::of_widen<T>([](const auto& call) { kernels::widen(call); })), promised::widen);
   check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
   check(of + "rotate_forms", outputs::digest(outputs::of_rotate_forms<T>([](const auto& call) { kernels::rotate(call); })),

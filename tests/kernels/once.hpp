@@ -5,12 +5,17 @@
 
 #include <posenc/kernels/add.hpp>
 #include <posenc/kernels/add_gradient.hpp>
+#include <posenc/kernels/add_product.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/convolve.hpp>
+#include <posenc/kernels/cope.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/features.hpp>
+#include <posenc/kernels/forgetting.hpp>
 #include <posenc/kernels/gelu.hpp>
 #include <posenc/kernels/linear.hpp>
+#include <posenc/kernels/log_sigmoid.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/pope.hpp>
 #include <posenc/kernels/rotate.hpp>
@@ -22,18 +27,28 @@
 #define POSENC_KERNELS_OF(WHERE, T)                                                                       \
   WHERE template void add<T>(const add_call<T>&);                                                         \
   WHERE template void add_gradient<T>(const add_gradient_call<T>&);                                       \
+  WHERE template void add_product<T, T>(const add_product_call<T, T>&);                                   \
   WHERE template void angle_gradient<T>(const angle_gradient_call<T>&);                                   \
   WHERE template void bias<T>(const bias_call<T>&);                                                       \
   WHERE template void bias_backward<T>(const bias_backward_call<T>&);                                     \
+  WHERE template void convolve<T>(const convolve_call<T>&);                                               \
+  WHERE template void convolve_weight_gradient<T>(const convolve_weight_gradient_call<T>&);               \
+  WHERE template void cope<T>(const cope_call<T>&);                                                       \
+  WHERE template void cope_gradient<T>(const cope_gradient_call<T>&);                                     \
+  WHERE template index_t cope_positions<T>(const cope_positions_call<T>&);                                \
   WHERE template void dot<T>(const dot_call<T>&);                                                         \
   WHERE template void features<T>(const features_call<T>&);                                               \
   WHERE template void features_gradient<T>(const features_gradient_call<T>&);                             \
   WHERE template void features_weight_gradient<T>(const features_weight_gradient_call<T>&);               \
+  WHERE template void forgetting<T>(const forgetting_call<T>&);                                           \
+  WHERE template void forgetting_gradient<T>(const forgetting_gradient_call<T>&);                         \
   WHERE template void gelu<T, T>(const gelu_call<T, T>&);                                                 \
   WHERE template void gelu_gradient<T, T>(const gelu_gradient_call<T, T>&);                               \
   WHERE template void linear<T>(const linear_call<T>&);                                                   \
   WHERE template void linear_input_gradient<T, T>(const linear_input_gradient_call<T, T>&);               \
   WHERE template void linear_weight_gradient<T, T>(const linear_weight_gradient_call<T, T>&);             \
+  WHERE template void log_sigmoid<T>(const log_sigmoid_call<T>&);                                         \
+  WHERE template void log_sigmoid_gradient<T>(const log_sigmoid_gradient_call<T>&);                       \
   WHERE template void pope<T>(const pope_call<T>&);                                                       \
   WHERE template void pope_backward<T>(const pope_call<T>&);                                              \
   WHERE template void rotate<T>(const rotate_call<T>&);                                                   \
@@ -48,6 +63,7 @@
 #define POSENC_KERNELS_OF_FLOATS(WHERE, T) WHERE template void table_bias_gradient<T, double>(const table_bias_gradient_call<T, double>&);
 /// What only formats of 16 bits have.
 #define POSENC_KERNELS_OF_HALVES(WHERE, T)                                                          \
+  WHERE template void add_product<T, float>(const add_product_call<T, float>&);                     \
   WHERE template void gelu<T, float>(const gelu_call<T, float>&);                                   \
   WHERE template void gelu_gradient<T, float>(const gelu_gradient_call<T, float>&);                 \
   WHERE template void linear_input_gradient<T, float>(const linear_input_gradient_call<T, float>&); \
