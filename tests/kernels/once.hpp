@@ -7,6 +7,7 @@
 #include <posenc/kernels/add_gradient.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/convolve.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
@@ -23,6 +24,8 @@
   WHERE template void angle_gradient<T>(const angle_gradient_call<T>&);                                          \
   WHERE template void bias<T>(const bias_call<T>&);                                                              \
   WHERE template void bias_backward<T>(const bias_backward_call<T>&);                                            \
+  WHERE template void convolve<T>(const convolve_call<T>&);                                                      \
+  WHERE template void convolve_weight_gradient<T>(const convolve_weight_gradient_call<T>&);                      \
   WHERE template void dot<T>(const dot_call<T>&);                                                                \
   WHERE template void linear<T>(const linear_call<T>&);                                                          \
   WHERE template void linear_input_gradient<T, T>(const linear_input_gradient_call<T, T>&);                      \
