@@ -24,10 +24,8 @@ struct golden_case {
   bool has_gradients = true;
   double reference_deviation = 3e-6;
 };
-const golden_case cases[] = {{"peg_residual", 4, 5, 3},
-                             {"peg_cls_token", 4, 4, 3, 1},
-                             {"peg_stride2", 6, 6, 3, 0, 2},
-                             {"peg_large_kernel", 6, 6, 5, 0, 1, false}};
+const golden_case cases[] = {
+    {"peg_residual", 4, 5, 3}, {"peg_cls_token", 4, 4, 3, 1}, {"peg_stride2", 6, 6, 3, 0, 2}, {"peg_large_kernel", 6, 6, 5, 0, 1, false}};
 
 template <class S>
 npy<S> read(const golden_case& c, const std::string& array) {
@@ -50,11 +48,9 @@ results<S> results_of(const golden_case& c, const npy<S>& x, const npy<S>& weigh
   const index_t out_time = c.prefix + (c.height - 1) / c.stride * ((c.width - 1) / c.stride + 1) + (c.width - 1) / c.stride + 1;
   results<S> all{npy<S>::filled({x.shape[0], out_time, x.shape[2]}, 7), npy<S>::filled(x.shape, 7), npy<S>::filled(weight.shape, 0),
                  npy<S>::filled(bias.shape, 0)};
-  const peg<S> encoder({.dim = x.shape[2],
-                        .kernel = std::vector<index_t>{c.kernel, c.kernel},
-                        .residual = c.stride == 1,
-                        .stride = {c.stride, c.stride}},
-                       weight.values, bias.values);
+  const peg<S> encoder(
+      {.dim = x.shape[2], .kernel = std::vector<index_t>{c.kernel, c.kernel}, .residual = c.stride == 1, .stride = {c.stride, c.stride}},
+      weight.values, bias.values);
   encoder.convolve(view<3>(x), view<3>(all.out), cells_of(c));
   if (c.has_gradients)
     encoder.convolve_backward(view<3>(d), view<3>(x), view<3>(all.grad_x), cells_of(c),
@@ -63,8 +59,7 @@ results<S> results_of(const golden_case& c, const npy<S>& x, const npy<S>& weigh
 }
 template <class S>
 results<S> results_of(const golden_case& c) {
-  return results_of<S>(c, read<S>(c, "x"), read<S>(c, "weight"), read<S>(c, "bias"),
-                       c.has_gradients ? read<S>(c, "grad_out") : npy<S>{});
+  return results_of<S>(c, read<S>(c, "x"), read<S>(c, "weight"), read<S>(c, "bias"), c.has_gradients ? read<S>(c, "grad_out") : npy<S>{});
 }
 
 }  // namespace

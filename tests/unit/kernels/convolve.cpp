@@ -197,12 +197,8 @@ TEMPLATE_TEST_CASE("the convolve kernel takes the gelu of its sums", "[kernels][
     auto call = m.call(p);
     call.gelu = true;
     auto sums = reference::convolved(call);
-    posenc::kernels::gelu<S, S>({.in = sums.data(),
-                                 .out = sums.data(),
-                                 .rows = p.outputs(),
-                                 .channels = p.channels,
-                                 .in_row = p.channels,
-                                 .out_row = p.channels});
+    posenc::kernels::gelu<S, S>(
+        {.in = sums.data(), .out = sums.data(), .rows = p.outputs(), .channels = p.channels, .in_row = p.channels, .out_row = p.channels});
     const auto expected = written(p, call, m.out, sums);
     posenc::kernels::convolve(call);
     CHECK(bit_difference(loaded(m.out), loaded(expected)) == "");
