@@ -64,7 +64,7 @@ class peg {
   using scalar = S;
 
   /// Zeros, which add nothing: see `initialize_peg`. \throws argument_error  for options that `peg_options` does not allow.
-  explicit peg(const peg_options& options) : peg(options, zeros(weight_size(options)), zeros(options.dim)) {}
+  explicit peg(const peg_options& options) : peg(options, zeros(weight_size(options)), zeros(bias_size(options))) {}
   /// \param weight  `[channel, 1, kernel...]` \param bias  `[channel]`; \throws argument_error  as above, and for other sizes.
   peg(const peg_options& options, std::vector<S> weight, std::vector<S> bias)
       : options_(options), weight_(std::move(weight)), bias_(std::move(bias)) {
@@ -238,6 +238,10 @@ class peg {
     index_t size = options.dim;
     for (const index_t extent : std::vector<index_t>(options.kernel)) size = checked_product(name(), std::array{size, extent}, sizeof(S));
     return size;
+  }
+  static index_t bias_size(const peg_options& options) {
+    weight_size(options);  // throws where the options do not fit: arguments are evaluated in any order
+    return options.dim;
   }
   bool strided() const {
     return std::ranges::any_of(options_.stride, [](index_t step) { return step != 1; });

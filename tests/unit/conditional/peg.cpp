@@ -533,7 +533,7 @@ TEST_CASE("peg refuses tokens and positions that do not fit, before it writes", 
   const auto add = [&](const positions& at) { return [&, at] { encoder.add(x, at); }; };
   const std::string order = "[peg] tokens must stand in row-major order of a grid, with token and position on axis but got ";
   refuses(x, "[peg] time must match the positions but got 6 and 8", add(picture(2, 4)));
-  refuses(x, "[peg] the positions must have as many axes as the encoder but got 1 and 2", add(positions::range(6)));
+  refuses(x, "[peg] the positions must have as many axes as the encoder but got 2 and 1", add(positions::range(6)));
   refuses(x, "[peg] batch must match the positions but got 2 and 3", add(positions::multi_axis(std::vector<position>(36, 0), 2, 3)));
   refuses(x, order + "2 and 0 and 0", add(positions::multi_axis(std::vector<position>{0, 0, 0, 1, 1, 1, 0, 1, 1, 0, 1, 2}, 2)));
   refuses(x, order + "3 and 7 and 0", add(positions::multi_axis(std::vector<position>{0, 0, 0, 7, 7, 7, 0, 1, 2, 0, 1, 2}, 2)));
