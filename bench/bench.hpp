@@ -162,5 +162,6 @@ void add_window_biases(suite& all);
 void add_linears(suite& all);
 void add_features(suite& all);
 void add_fourier_codes(suite& all);
+void add_convolutions(suite& all);
 
 }  // namespace bench

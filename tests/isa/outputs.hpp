@@ -8,6 +8,7 @@
 #include <posenc/kernels/add_product.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/convolve.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/features.hpp>
 #include <posenc/kernels/gelu.hpp>
@@ -697,6 +698,52 @@ std::vector<compute<T>> of_linear_gradients(auto&& run_input, auto&& run_weight)
                                                                .d_bias = d_bias.data()});
     append(all, reference::loaded(d_x));
     append(all, d_w);
+    append(all, d_bias);
+  }
+  return all;
+}
+
+/// A picture of 3 by 15 whose middle row lacks a cell, with filters of 3 by 5, and its gradients.
+template <class T>
+std::vector<compute<T>> of_convolve(auto&& run, auto&& run_gradient) {
+  using S = compute<T>;
+  std::vector<S> all;
+  constexpr index_t height = 3, width = 15, rows = 3, columns = 5;
+  std::vector<std::uint8_t> mask(height * width, 1);
+  mask[width + 4] = 0;
+  for (index_t channels = 1; channels <= 40; ++channels) {
+    const posenc::kernels::convolve_axis axes[3] = {
+        {},
+        {.in = height, .out = height, .kernel = rows, .before = 1, .in_stride = width * channels, .out_stride = width * channels},
+        {.in = width, .out = width, .kernel = columns, .before = 2, .in_stride = channels, .out_stride = channels}};
+    auto x = random_stored<T>(1, height * width * channels);
+    const auto d = random_stored<T>(2, height * width * channels);
+    const auto weight = random_vector<S>(3, rows * columns * channels), bias = random_vector<S>(4, channels);
+    auto d_weight = random_vector<S>(5, rows * columns * channels), d_bias = random_vector<S>(6, channels);
+    std::vector<S> workspace(static_cast<std::size_t>(posenc::kernels::convolve_workspace<S>(axes, false, channels)));
+    run_gradient(posenc::kernels::convolve_weight_gradient_call<T>{.in = x.data(),
+                                                                   .d = d.data(),
+                                                                   .axes = {axes[0], axes[1], axes[2]},
+                                                                   .channels = channels,
+                                                                   .d_weight = d_weight.data(),
+                                                                   .weight_tap = channels,
+                                                                   .d_bias = d_bias.data(),
+                                                                   .in_mask = mask.data(),
+                                                                   .out_mask = mask.data(),
+                                                                   .workspace = workspace.data()});
+    run(posenc::kernels::convolve_call<T>{.in = x.data(),
+                                          .out = x.data(),
+                                          .axes = {axes[0], axes[1], axes[2]},
+                                          .channels = channels,
+                                          .weight = weight.data(),
+                                          .weight_tap = channels,
+                                          .bias = bias.data(),
+                                          .accumulate = channels % 2 == 0,
+                                          .in_mask = mask.data(),
+                                          .out_mask = mask.data(),
+                                          .workspace = workspace.data()});
+    append(all, reference::loaded(x));
+    append(all, d_weight);
     append(all, d_bias);
   }
   return all;

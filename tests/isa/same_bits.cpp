@@ -101,6 +101,14 @@ TEMPLATE_TEST_CASE("add_gradient has the promised bits", "[isa]", float, double,
   CHECK(outputs::digest(outputs::of_add_gradient<TestType>(reference_add_gradient)) == promised<TestType>::add_gradient);
 }
 
+TEMPLATE_TEST_CASE("convolve has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  using S = reference::compute<TestType>;
+  check_digest<S>(promised<TestType>::convolve, [] {
+    return outputs::of_convolve<TestType>([](const auto& call) { posenc::kernels::convolve(call); },
+                                          [](const auto& call) { posenc::kernels::convolve_weight_gradient(call); });
+  });
+}
+
 TEMPLATE_TEST_CASE("dot has the promised bits", "[isa]", float, double, bfloat16, float16) {
   check_digest<double>(promised<TestType>::dot,
                        [] { return outputs::of_dot<TestType>([](const auto& call) { posenc::kernels::dot(call); }); });

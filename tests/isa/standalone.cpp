@@ -33,6 +33,10 @@ void check_kernels(const std::string& scalar) {
         promised::add_sources);
   check(of + "add_gradient", outputs::digest(outputs::of_add_gradient<T>([](const auto& call) { kernels::add_gradient(call); })),
         promised::add_gradient);
+  check(of + "convolve",
+        outputs::digest(outputs::of_convolve<T>([](const auto& call) { kernels::convolve(call); },
+                                                [](const auto& call) { kernels::convolve_weight_gradient(call); })),
+        promised::convolve);
   check(of + "dot", outputs::digest(outputs::of_dot<T>([](const auto& call) { kernels::dot(call); })), promised::dot);
   check(of + "features", outputs::digest(outputs::of_features<T>([](const auto& call) { kernels::features(call); })), promised::features);
   check(of + "features_gradients",

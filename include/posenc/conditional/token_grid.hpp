@@ -83,6 +83,14 @@ inline std::vector<token_grid> token_box(std::string_view who, const positions& 
     if (at(b, t) == no_position) continue;
     for (index_t axis = 0; axis < axes; ++axis) {
       const position id = at(b, t, axis);
+  std::array<position_row, 3> ids{};
+  for (index_t axis = 0; axis < axes; ++axis) ids[number(axis)] = at.row(b, axis);
+  std::array<position, 3> low{}, high{};
+  index_t before = -1, count = 0;  // the last token that has a position, and their number
+  for (index_t t = 0; t < time; ++t) {
+    if (ids[0][t] == no_position) continue;
+    for (index_t axis = 0; axis < axes; ++axis) {
+      const position id = ids[number(axis)][t];
       low[number(axis)] = before < 0 ? id : std::min(low[number(axis)], id);
       high[number(axis)] = before < 0 ? id : std::max(high[number(axis)], id);
       require(
@@ -90,6 +98,7 @@ inline std::vector<token_grid> token_box(std::string_view who, const positions& 
           who, rule, t, id, axis);
     }
     before = t;
+    before = t, ++count;
   }
   if (before < 0) return {};
 
@@ -108,6 +117,14 @@ inline std::vector<token_grid> token_box(std::string_view who, const positions& 
         for (index_t faster = axis + 1; faster < axes; ++faster)
           apart -= (at(b, t, faster) - at(b, last, faster)) * box.strides[number(faster + unused)];
         found = apart / (at(b, t, axis) - at(b, last, axis));
+      if (ids[0][t] == no_position) continue;
+      bool tells = last >= 0 && ids[number(axis)][t] > ids[number(axis)][last];
+      for (index_t slower = 0; slower < axis; ++slower) tells = tells && ids[number(slower)][t] == ids[number(slower)][last];
+      if (tells) {
+        index_t apart = t - last;
+        for (index_t faster = axis + 1; faster < axes; ++faster)
+          apart -= (ids[number(faster)][t] - ids[number(faster)][last]) * box.strides[number(faster + unused)];
+        found = apart / (ids[number(axis)][t] - ids[number(axis)][last]);
         break;
       }
       last = t;
@@ -128,6 +145,15 @@ inline std::vector<token_grid> token_box(std::string_view who, const positions& 
     require(t - place == box.first, who, rule, t, at(b, t), 0);
   }
   const auto is_real = [&](index_t t) { return t >= 0 && t < time && at(b, t) != no_position; };
+    if (ids[0][t] == no_position) continue;
+    index_t place = 0;
+    for (index_t axis = 0; axis < axes; ++axis) place += (ids[number(axis)][t] - low[number(axis)]) * box.strides[number(axis + unused)];
+    if (!seen) box.first = t - place;
+    seen = true;
+    require(t - place == box.first, who, rule, t, ids[0][t], 0);
+  }
+  if (count == box.cells()) return {std::move(box)};
+  const auto is_real = [&](index_t t) { return t >= 0 && t < time && ids[0][t] != no_position; };
   mask_cells(box, is_real);
   return {std::move(box)};
 }
