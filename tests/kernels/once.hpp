@@ -7,6 +7,7 @@
 #include <posenc/kernels/add_gradient.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/cope.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
@@ -17,32 +18,34 @@
 #include <posenc/kernels/widen.hpp>
 
 /// What every scalar has.
-#define POSENC_KERNELS_OF(WHERE, T)                                                                              \
-  WHERE template void add<T>(const add_call<T>&);                                                                \
-  WHERE template void add_gradient<T>(const add_gradient_call<T>&);                                              \
-  WHERE template void angle_gradient<T>(const angle_gradient_call<T>&);                                          \
-  WHERE template void bias<T>(const bias_call<T>&);                                                              \
-  WHERE template void bias_backward<T>(const bias_backward_call<T>&);                                            \
-  WHERE template void dot<T>(const dot_call<T>&);                                                                \
-  WHERE template void linear<T>(const linear_call<T>&);                                                          \
-  WHERE template void linear_input_gradient<T, T>(const linear_input_gradient_call<T, T>&);                      \
-  WHERE template void linear_weight_gradient<T, T>(const linear_weight_gradient_call<T, T>&);                    \
-  WHERE template void pope<T>(const pope_call<T>&);                                                              \
-  WHERE template void pope_backward<T>(const pope_call<T>&);                                                     \
-  WHERE template void rotate<T>(const rotate_call<T>&);                                                          \
-  WHERE template void scale<T>(const scale_call<T>&);                                                            \
-  WHERE template void scale_gradient<T>(const scale_gradient_call<T>&);                                          \
-  WHERE template void table_bias<T>(const table_bias_call<T>&);                                                  \
-  WHERE template void table_bias_gradient<T, compute<T>>(const table_bias_gradient_call<T, compute<T>>&);        \
+#define POSENC_KERNELS_OF(WHERE, T)                                                                       \
+  WHERE template void add<T>(const add_call<T>&);                                                         \
+  WHERE template void add_gradient<T>(const add_gradient_call<T>&);                                       \
+  WHERE template void angle_gradient<T>(const angle_gradient_call<T>&);                                   \
+  WHERE template void bias<T>(const bias_call<T>&);                                                       \
+  WHERE template void bias_backward<T>(const bias_backward_call<T>&);                                     \
+  WHERE template void cope<T>(const cope_call<T>&);                                                       \
+  WHERE template void cope_gradient<T>(const cope_gradient_call<T>&);                                     \
+  WHERE template index_t cope_positions<T>(const cope_positions_call<T>&);                                \
+  WHERE template void dot<T>(const dot_call<T>&);                                                         \
+  WHERE template void linear<T>(const linear_call<T>&);                                                   \
+  WHERE template void linear_input_gradient<T, T>(const linear_input_gradient_call<T, T>&);               \
+  WHERE template void linear_weight_gradient<T, T>(const linear_weight_gradient_call<T, T>&);             \
+  WHERE template void pope<T>(const pope_call<T>&);                                                       \
+  WHERE template void pope_backward<T>(const pope_call<T>&);                                              \
+  WHERE template void rotate<T>(const rotate_call<T>&);                                                   \
+  WHERE template void scale<T>(const scale_call<T>&);                                                     \
+  WHERE template void scale_gradient<T>(const scale_gradient_call<T>&);                                   \
+  WHERE template void table_bias<T>(const table_bias_call<T>&);                                           \
+  WHERE template void table_bias_gradient<T, compute<T>>(const table_bias_gradient_call<T, compute<T>>&); \
   WHERE template void widen<T>(const widen_call<T>&);
 /// What only numbers to compute with have.
 #define POSENC_KERNELS_OF_WIDE(WHERE, T) WHERE template void phase<T>(const phase_call<T>&);
 /// What only those have that are computed in float.
-#define POSENC_KERNELS_OF_FLOATS(WHERE, T) \
-  WHERE template void table_bias_gradient<T, double>(const table_bias_gradient_call<T, double>&);
+#define POSENC_KERNELS_OF_FLOATS(WHERE, T) WHERE template void table_bias_gradient<T, double>(const table_bias_gradient_call<T, double>&);
 /// What only formats of 16 bits have.
-#define POSENC_KERNELS_OF_HALVES(WHERE, T)                                                              \
-  WHERE template void linear_input_gradient<T, float>(const linear_input_gradient_call<T, float>&);     \
+#define POSENC_KERNELS_OF_HALVES(WHERE, T)                                                          \
+  WHERE template void linear_input_gradient<T, float>(const linear_input_gradient_call<T, float>&); \
   WHERE template void linear_weight_gradient<T, float>(const linear_weight_gradient_call<T, float>&);
 
 namespace POSENC_NAMESPACE::kernels {
