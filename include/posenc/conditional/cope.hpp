@@ -32,9 +32,14 @@ namespace POSENC_NAMESPACE {
 
 /// What the gate of a query and a key is the sigmoid of. Checkpoints do not record it.
 enum class cope_gates {
-  scores,              ///< the score as it comes in: the paper's, x-transformers'
-  gate_keys,           ///< q . k / sqrt(channels) of the `gate_keys` of the inputs (cope_sep_key)
-  undivided_gate_keys  ///< the same without the division (cope_nodiv); give the keys themselves where a model has no others
+  scores,    ///< the score as it comes in: the paper's, x-transformers'
+  gate_keys  ///< scale * (q . k) of the `gate_keys` of the inputs (cope_sep_key); of the values, if these are given (cope_val_gates)
+};
+
+/// On which side of the scale the bias stands. Checkpoints do not record it.
+enum class cope_bias {
+  scaled,   ///< scale * (q . k + bias): the authors' training code by default
+  unscaled  ///< scale * (q . k) + bias: the paper's listing, x-transformers; cope_nodiv in the authors' code
 };
 
 struct cope_options {
@@ -42,22 +47,23 @@ struct cope_options {
   required<index_t> channels;       ///< of a head
   required<index_t> max_positions;  ///< npos: 16 in x-transformers, 64 in the paper's experiments on text
   required<cope_gates> gates;
+  required<cope_bias> bias;
   bool per_head = false;            ///< each head has embeddings of its own
 
   friend bool operator==(const cope_options& a, const cope_options& b) {
     return index_t{a.heads} == b.heads && index_t{a.channels} == b.channels && index_t{a.max_positions} == b.max_positions &&
-           cope_gates{a.gates} == b.gates && a.per_head == b.per_head;
+           cope_gates{a.gates} == b.gates && cope_bias{a.bias} == b.bias && a.per_head == b.per_head;
   }
 };
 
-/// scores[b, h, i, j] += z_i(p_ij), after the scale, with z_i(p) = q_i . e_p for whole p, linear in between, and
+/// scores[b, h, i, j] += z_i(p_ij), with z_i(p) = q_i . e_p for whole p, times the scale where the options say so, linear in between, and
 ///
 ///     p_ij = min(sum of g_it over the keys t from j up to the query, max_positions - 1),    g_ij = sigmoid(score_ij)
 ///
-/// where q is not scaled. Only keys count that the query sees: `inputs.causal` and `inputs.window` must say what the mask will, for a mask
-/// that comes later closes no gate (scores of minus infinity do). Where attention is not causal, sums begin at the last key. Keys that the
-/// query does not see, and tokens without a position, get no bias. Positions of keys must ascend, with any gaps; where queries and keys are
-/// the same tokens they may begin anew, with a document that sees itself alone.
+/// where q comes before scaling. Only keys count that the query sees: `inputs.causal` and `inputs.window` must say what the mask will, for
+/// a mask that comes later closes no gate (scores of minus infinity do). Where attention is not causal, sums begin at the last key. Keys
+/// that the query does not see, and tokens without a position, get no bias. Positions of keys must ascend, with any gaps; where queries and
+/// keys are the same tokens they may begin anew, with a document that sees itself alone.
 ///
 /// Parameter: "embeddings" `[max_positions, channels]`, or `[heads, max_positions, channels]`: x-transformers' pos_emb. The authors' is
 /// `[1, channels, npos]`: transpose it.
@@ -112,7 +118,8 @@ class cope {
         if (keys == 0) continue;
         element_t<T>* const row = &s(block.b, block.h, block.query + n, span.begin);
         const std::int64_t* const ids = ids_of(at, block.b, span);
-        const index_t at_last = count(static_cast<const element_t<T>*>(row), span, n, ids, mine, mine.positions.data(), nullptr);
+        const index_t at_last =
+            count(static_cast<const element_t<T>*>(row), span, n, ids, mine, mine.positions.data(), nullptr, inputs.scale);
         kernels::cope<kernel_scalar<element_t<T>>>({.scores = kernel_pointer(row),
                                                     .keys = keys,
                                                     .at_last = at_last,
@@ -142,7 +149,7 @@ class cope {
         std::fill_n(row, y.extent(3), S(0));
         if (span.end == span.begin) continue;
         const std::int64_t* const ids = ids_of(at, block.b, span);
-        const index_t at_last = count(score_row(inputs, block, n, span), span, n, ids, mine, row + span.begin, nullptr);
+        const index_t at_last = count(score_row(inputs, block, n, span), span, n, ids, mine, row + span.begin, nullptr, inputs.scale);
         std::fill_n(row + span.begin, at_last, last());
         for (index_t j = span.begin; ids && j < span.end; ++j)
           if (ids[j - span.begin] == no_position) row[j] = 0;
@@ -222,9 +229,7 @@ class cope {
   bool of_keys() const noexcept { return cope_gates{options_.gates} != cope_gates::scores; }
   index_t tables() const noexcept { return options_.per_head ? heads() : 1; }
   S last() const noexcept { return static_cast<S>(max_positions() - 1); }
-  S gate_scale() const noexcept {
-    return cope_gates{options_.gates} == cope_gates::gate_keys ? static_cast<S>(1 / std::sqrt(static_cast<double>(channels()))) : S(1);
-  }
+  double z_scale(double scale) const noexcept { return cope_bias{options_.bias} == cope_bias::scaled ? scale : 1; }
   relative_vectors<S> vectors() const noexcept {
     return {embeddings_.data(), options_.per_head ? max_positions() * channels() : 0, channels(), max_positions(), 0, false, nullptr};
   }
@@ -312,8 +317,12 @@ class cope {
                         .y_token = row,
                         .w = e.data + block.h * e.head,
                         .w_row = e.distance});
-    for (index_t n = 1; n <= block.count; ++n)
-      mine.z[static_cast<std::size_t>(n * row - 1)] = mine.z[static_cast<std::size_t>(n * row - 2)];
+    const S scale = static_cast<S>(z_scale(inputs.scale));
+    for (index_t n = 0; n < block.count; ++n) {
+      S* const z = mine.z.data() + n * row;
+      for (index_t p = 0; p < max_positions(); ++p) z[p] *= scale;
+      z[max_positions()] = z[max_positions() - 1];
+    }
   }
   template <class Q, class Act>
   void for_each_gate_keys(const attention_inputs<Q>& inputs, const score_block& block, work& mine, const Act& act) const {
@@ -353,13 +362,13 @@ class cope {
   }
   /// `cope_positions` of the gates of query n of the block; row: the scores, for gates of these.
   template <class T>
-  index_t count(const T* row, const detail::key_span& span, index_t n, const std::int64_t* ids, const work& mine, S* positions,
-                S* slopes) const {
+  index_t count(const T* row, const detail::key_span& span, index_t n, const std::int64_t* ids, const work& mine, S* positions, S* slopes,
+                double scale) const {
     const index_t keys = span.end - span.begin;
     if (of_keys())
       return kernels::cope_positions<S>({.scores = mine.gates.data() + n * mine.width + (span.begin - mine.low),
                                          .keys = keys,
-                                         .scale = gate_scale(),
+                                         .scale = static_cast<S>(scale),
                                          .key_ids = ids,
                                          .last = last(),
                                          .positions = positions,
@@ -382,7 +391,7 @@ class cope {
     if (span.begin < span.end) {
       S* const slopes = of_keys() ? gates + (span.begin - mine.low) : gates;
       const std::int64_t* const ids = ids_of(at, block.b, span);
-      const index_t at_last = count(score_row(inputs, block, n, span), span, n, ids, mine, mine.positions.data(), slopes);
+      const index_t at_last = count(score_row(inputs, block, n, span), span, n, ids, mine, mine.positions.data(), slopes, inputs.scale);
       kernels::cope_gradient<kernel_scalar<T>>({.d_scores = kernel_pointer(&d(block.b, block.h, block.query + n, span.begin)),
                                                 .keys = span.end - span.begin,
                                                 .at_last = at_last,
@@ -390,7 +399,7 @@ class cope {
                                                 .key_ids = ids,
                                                 .z = z_of(mine, n),
                                                 .last = last(),
-                                                .scale = of_keys() ? gate_scale() : S(1),
+                                                .scale = of_keys() ? static_cast<S>(inputs.scale) : S(1),
                                                 .slopes = slopes,
                                                 .d_z = mine.sums.data(),
                                                 .add_to_scores = !of_keys()});
@@ -401,7 +410,8 @@ class cope {
       std::fill_n(gates + end, mine.width - end, S(0));
     }
     for (index_t p = 0; p < max_positions(); ++p)
-      mine.d_z[static_cast<std::size_t>(n * max_positions() + p)] = static_cast<S>(mine.sums[static_cast<std::size_t>(p)]);
+      mine.d_z[static_cast<std::size_t>(n * max_positions() + p)] =
+          static_cast<S>(mine.sums[static_cast<std::size_t>(p)] * z_scale(inputs.scale));
   }
   template <class Q>
   void add_gate_key_gradient(const head_view<Q>& d, const score_block& block, work& mine) const {
