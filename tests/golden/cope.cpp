@@ -101,6 +101,7 @@ TEMPLATE_TEST_CASE("CoPE counts and adds as its authors' code does", "[golden][c
   mask(scores), mask(masked);
   encoder.bias(row_major<4>(masked), attention_inputs<S>{.scale = 1 / std::sqrt(8.0), .queries = one_head(q)}, at);
   CHECK(absolute(scores, truth(name + "attn_logits")) <= steepest * position_bound<S>(largest, 1) + 1e-12);
+  CHECK(absolute(masked, truth(name + "attn_logits")) <= steepest * position_bound<S>(largest, 1) + 1e-12);
 }
 
 TEMPLATE_TEST_CASE("CoPE with gate keys, clamped, and with its bias after the scale, is its authors'", "[golden][cope]", float, double) {
