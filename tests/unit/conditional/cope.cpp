@@ -385,9 +385,9 @@ TEST_CASE("the gradients of cope are those of finite differences", "[cope]") {
           std::vector<double> found, want;
           for (std::size_t n = 0; n < values.size(); n += 1 + values.size() / 60) {
             found.push_back(got[n] - start);
-            want.push_back(reference::derivatives(values.subspan(n, 1), f, 1e-6)[0]);
+            want.push_back(reference::derivatives(values.subspan(n, 1), f, 1e-5)[0]);
           }
-          CHECK(reference::difference(found, want, 5e-6) == "");  // the rounding of the loss, by the step
+          CHECK(reference::difference(found, want, 3e-6) == "");  // the rounding of the loss, by the step
         };
         const auto span_of = [](auto& x) { return std::span(x.data(), static_cast<std::size_t>(x.size())); };
         check(d_parameters.spans()[0], encoder.parameters()[0].values, loss, 0);
