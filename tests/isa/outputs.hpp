@@ -7,6 +7,7 @@
 #include <posenc/kernels/add_gradient.hpp>
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
+#include <posenc/kernels/cope.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/linear.hpp>
 #include <posenc/kernels/phase.hpp>
@@ -565,6 +566,56 @@ std::vector<compute<T>> of_linear_gradients(auto&& run_input, auto&& run_weight)
     append(all, d_w);
     append(all, d_bias);
   }
+  return all;
+}
+
+/// Positions and slopes, scores, and the gradients; with and without keys that have no position. run_*: the kernels.
+template <class T>
+std::vector<double> of_cope(auto&& run_positions, auto&& run, auto&& run_gradient) {
+  using S = compute<T>;
+  std::vector<double> all;
+  constexpr S last = 9;
+  for (index_t keys = 1; keys <= 200; keys += keys < 40 ? 1 : 23)
+    for (const bool gaps : {false, true}) {
+      auto scores = random_stored<T>(24, keys), d = random_stored<T>(25, keys);
+      std::vector<std::int64_t> ids;
+      for (index_t j = 0; j < keys; ++j) ids.push_back(j % 5 == 2 ? posenc::kernels::absent : j);
+      const std::int64_t* const given = gaps ? ids.data() : nullptr;
+      auto z = random_vector<S>(26, 10);
+      z.push_back(z.back());
+      std::vector<S> positions(static_cast<std::size_t>(keys)), slopes(positions.size());
+      std::vector<double> d_z(z.size());
+      const index_t at_last = run_positions(posenc::kernels::cope_positions_call<T>{.scores = scores.data(),
+                                                                                    .keys = keys,
+                                                                                    .scale = S(1.7),
+                                                                                    .key_ids = given,
+                                                                                    .last = last,
+                                                                                    .positions = positions.data(),
+                                                                                    .slopes = slopes.data()});
+      for (const auto& values : {positions, slopes}) all.insert(all.end(), values.begin() + at_last, values.end());
+      run(posenc::kernels::cope_call<T>{.scores = scores.data(),
+                                        .keys = keys,
+                                        .at_last = at_last,
+                                        .positions = positions.data(),
+                                        .key_ids = given,
+                                        .z = z.data(),
+                                        .last = last});
+      run_gradient(posenc::kernels::cope_gradient_call<T>{.d_scores = d.data(),
+                                                          .keys = keys,
+                                                          .at_last = at_last,
+                                                          .positions = positions.data(),
+                                                          .key_ids = given,
+                                                          .z = z.data(),
+                                                          .last = last,
+                                                          .scale = S(1.7),
+                                                          .slopes = slopes.data(),
+                                                          .d_z = d_z.data(),
+                                                          .add_to_scores = keys % 2 == 0});
+      all.push_back(static_cast<double>(at_last));
+      for (const auto& values : {reference::loaded(scores), reference::loaded(d), slopes})
+        all.insert(all.end(), values.begin(), values.end());
+      append(all, d_z);
+    }
   return all;
 }
 
