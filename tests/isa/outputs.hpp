@@ -582,9 +582,9 @@ std::vector<double> of_cope(auto&& run_positions, auto&& run, auto&& run_gradien
       for (index_t j = 0; j < keys; ++j) ids.push_back(j % 5 == 2 ? posenc::kernels::absent : j);
       const std::int64_t* const given = gaps ? ids.data() : nullptr;
       auto z = random_vector<S>(26, 10);
-      z.push_back(z.back());
+      z.resize(10 + posenc::kernels::cope_padding, z.back());
       std::vector<S> positions(static_cast<std::size_t>(keys)), slopes(positions.size());
-      std::vector<double> d_z(z.size());
+      std::vector<double> d_z(11);
       const index_t at_last = run_positions(posenc::kernels::cope_positions_call<T>{.scores = scores.data(),
                                                                                     .keys = keys,
                                                                                     .scale = S(1.7),

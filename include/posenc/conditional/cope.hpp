@@ -233,7 +233,8 @@ class cope {
   relative_vectors<S> vectors() const noexcept {
     return {embeddings_.data(), options_.per_head ? max_positions() * channels() : 0, channels(), max_positions(), 0, false, nullptr};
   }
-  const S* z_of(const work& mine, index_t n) const noexcept { return mine.z.data() + n * (max_positions() + 1); }
+  index_t z_row() const noexcept { return max_positions() + kernels::cope_padding; }
+  const S* z_of(const work& mine, index_t n) const noexcept { return mine.z.data() + n * z_row(); }
   static const std::int64_t* ids_of(const attention_positions& at, index_t b, const detail::key_span& span) noexcept {
     return span.gaps ? at.keys.row(b).ids + span.begin : nullptr;
   }
@@ -282,7 +283,7 @@ class cope {
         memory.resize(static_cast<std::size_t>(product));
       };
       size(mine.rows, {count, channels()});
-      size(mine.z, {count, max_positions() + 1});
+      size(mine.z, {count, z_row()});
       size(mine.positions, {keys});
       if (of_keys()) size(mine.gates, {count, keys}), size(mine.key_rows, {keys_together, channels()});
       if (together == 0) continue;
@@ -306,7 +307,6 @@ class cope {
   template <class Q>
   void read_queries(const attention_inputs<Q>& inputs, const score_block& block, work& mine) const {
     detail::widen_rows<Q, S>(inputs.queries, block.b, block.query, block.count, block.h, mine.rows.data(), nullptr, S(1));
-    const index_t row = max_positions() + 1;
     const relative_vectors<S> e = vectors();
     kernels::linear<S>({.x = mine.rows.data(),
                         .y = mine.z.data(),
@@ -314,14 +314,14 @@ class cope {
                         .in = channels(),
                         .out = max_positions(),
                         .x_token = channels(),
-                        .y_token = row,
+                        .y_token = z_row(),
                         .w = e.data + block.h * e.head,
                         .w_row = e.distance});
     const S scale = static_cast<S>(z_scale(inputs.scale));
     for (index_t n = 0; n < block.count; ++n) {
-      S* const z = mine.z.data() + n * row;
+      S* const z = mine.z.data() + n * z_row();
       for (index_t p = 0; p < max_positions(); ++p) z[p] *= scale;
-      z[max_positions()] = z[max_positions() - 1];
+      std::fill_n(z + max_positions(), kernels::cope_padding, z[max_positions() - 1]);
     }
   }
   template <class Q, class Act>

@@ -8,6 +8,9 @@
 
 namespace POSENC_NAMESPACE::kernels {
 
+/// How many more numbers z has than there are positions.
+inline constexpr index_t cope_padding = 32;
+
 /// The keys that one query sees, and where z is read for them: positions[j] = min(g_j + g_(j+1) + ... up to the last key, last) with
 /// g = sigmoid(scores * scale), or 0 for a key without a position. Positions stay not-a-number behind a score that is.
 ///
@@ -27,7 +30,8 @@ struct cope_positions_call {
 };
 
 /// scores[j] += z[p] + (position - p) (z[p + 1] - z[p]), where p is the whole part of the position; nothing for a key without a position.
-/// Preconditions: z has `last + 2` numbers, the last one twice; the others are what `cope_positions` was given and made.
+/// Preconditions: z has last + 1 + cope_padding numbers, from number `last` on all the same; the others are what `cope_positions` was given
+/// and made, so that positions do not rise, and fall by 1 at most.
 template <class T>
 struct cope_call {
   T* scores;
@@ -50,7 +54,7 @@ struct cope_gradient_call {
   const compute<T>* z;
   compute<T> last, scale;
   compute<T>* slopes;
-  double* d_z;  ///< as many as z
+  double* d_z;  ///< last + 2
   bool add_to_scores;  ///< or else the slopes become the gradient
 };
 

@@ -67,7 +67,7 @@ TEMPLATE_TEST_CASE("the CoPE kernel counts open gates from the last key back", "
     std::vector<S> found;
     for (index_t keys = 0; keys <= 150; keys += keys < 20 ? 1 : 13)
       for (const bool gaps : {false, true})
-        for (const S last : {S(3), S(11), S(1000)}) {
+        for (const S last : {S(3), S(7), S(8), S(9), S(11), S(1000)}) {
           const auto scores = random_stored<TestType>(5, keys);
           const S scale = 4;
           const auto ids = ids_of(keys);
@@ -146,13 +146,18 @@ TEMPLATE_TEST_CASE("the CoPE kernel adds what it reads between two positions", "
   at_every_instruction_set([] {
     for (index_t keys = 0; keys <= 70; ++keys)
       for (const bool gaps : {false, true}) {
-        const index_t last = 4, at_last = keys / 3;
+        const index_t last = keys < 30 ? 4 : 40, at_last = keys / 3;
         auto z = random_vector<S>(8, last + 1);
-        z.push_back(z.back());
-        auto positions = random_vector<S>(9, keys);
-        for (auto& p : positions) p = (p + 1) * S(2);
-        if (keys > 2) positions[static_cast<std::size_t>(keys - 1)] = S(last), positions[static_cast<std::size_t>(keys - 2)] = S(1);
-        if (keys > 4) positions[static_cast<std::size_t>(keys - 3)] = std::numeric_limits<S>::quiet_NaN();
+        z.resize(z.size() + posenc::kernels::cope_padding, z.back());
+        auto positions = random_vector<S>(9, keys);  // they fall by 1 at most, but for rounding
+        S sum = 0;
+        for (index_t j = keys; j-- > 0;) {
+          S& p = positions[static_cast<std::size_t>(j)];
+          const S gate = j % 5 == 0 ? S(1) : j % 11 == 3 ? S(0) : p * p;
+          sum = std::min(sum + (keys % 4 == 0 ? S(1) : gate), S(last));
+          p = keys % 3 == 0 && j % 4 == 1 && sum < S(last) ? std::nextafter(sum, S(0)) : sum;
+          if (keys % 10 == 7 && j < keys / 2) p = std::numeric_limits<S>::quiet_NaN();
+        }
         const auto ids = ids_of(keys);
         auto scores = random_stored<TestType>(10, keys + 1), expected = scores;
         for (index_t j = 0; j < keys; ++j) {
