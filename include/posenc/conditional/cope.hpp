@@ -72,7 +72,8 @@ struct cope_options {
 ///
 /// Positions are within 11 roundings to S, relative, for any number of keys, and one more of q . k where gates have keys of their own; z
 /// has the roundings of a product of so many channels. Scores have the same bits in prefill, in chunks, in decode with a cache and for any
-/// number of threads. Nothing of the size of the scores is allocated: some rows of keys a thread, and 24 bytes a query.
+/// number of threads. Nothing of the size of the scores is allocated: a row of keys a thread, 4 to 64 where gates have keys of their own,
+/// the products of 64 queries with the embeddings, and 24 bytes a query.
 template <compute_scalar S>
 class cope {
  public:
@@ -159,8 +160,9 @@ class cope {
 
   /// The gradient of `bias`: adds to d_inputs.queries and, where gates are of gate keys, to d_inputs.gate_keys, where these are given, and
   /// to d_parameters. d_scores becomes the gradient of the scores that came in: where gates are of the scores, these are read from
-  /// `inputs.scores`, another tensor; otherwise it does not change. A position that is whole takes no gradient, nor one at the end. Sums
-  /// over keys are taken in double, those over queries in S, in order. Allocates one table of embeddings per head too.
+  /// `inputs.scores`, another tensor (in a composition: as this part got them); otherwise it does not change. A position that is whole
+  /// takes no gradient, nor one at the end. Sums over keys are taken in double, those over queries in S, in order. Allocates one table of
+  /// embeddings per head too.
   template <writable_tensor T, class Q>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const attention_positions& at,
