@@ -24,6 +24,7 @@ struct attention_inputs {
   head_view<const S> values{};                         ///< as many as keys
   head_view<const S> gate_keys{};                      ///< what CoPE's gates read instead of the keys, where a model has such
   tensor_view<const compute_t<S>, 2> query_gates{}, key_gates{};  ///< [batch, query] and [batch, key], for `gated`
+  tensor_view<const S, 4> scores{};                    ///< [batch, head, query, key] as they came in, where a gradient reads them
 };
 
 /// Where the gradients of those inputs are accumulated; empty views are skipped.

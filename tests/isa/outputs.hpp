@@ -9,6 +9,7 @@
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
 #include <posenc/kernels/convolve.hpp>
+#include <posenc/kernels/cope.hpp>
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/features.hpp>
 #include <posenc/kernels/gelu.hpp>
@@ -746,6 +747,53 @@ std::vector<compute<T>> of_convolve(auto&& run, auto&& run_gradient) {
     append(all, d_weight);
     append(all, d_bias);
   }
+/// Positions and slopes, scores, and the gradients; with and without keys that have no position. run_*: the kernels.
+template <class T>
+std::vector<double> of_cope(auto&& run_positions, auto&& run, auto&& run_gradient) {
+  using S = compute<T>;
+  std::vector<double> all;
+  constexpr S last = 9;
+  for (index_t keys = 1; keys <= 200; keys += keys < 40 ? 1 : 23)
+    for (const bool gaps : {false, true}) {
+      auto scores = random_stored<T>(24, keys), d = random_stored<T>(25, keys);
+      std::vector<std::int64_t> ids;
+      for (index_t j = 0; j < keys; ++j) ids.push_back(j % 5 == 2 ? posenc::kernels::absent : j);
+      const std::int64_t* const given = gaps ? ids.data() : nullptr;
+      auto z = random_vector<S>(26, 10);
+      z.resize(10 + posenc::kernels::cope_padding, z.back());
+      std::vector<S> positions(static_cast<std::size_t>(keys)), slopes(positions.size());
+      std::vector<double> d_z(11);
+      const index_t at_last = run_positions(posenc::kernels::cope_positions_call<T>{.scores = scores.data(),
+                                                                                    .keys = keys,
+                                                                                    .scale = S(1.7),
+                                                                                    .key_ids = given,
+                                                                                    .last = last,
+                                                                                    .positions = positions.data(),
+                                                                                    .slopes = slopes.data()});
+      for (const auto& values : {positions, slopes}) all.insert(all.end(), values.begin() + at_last, values.end());
+      run(posenc::kernels::cope_call<T>{.scores = scores.data(),
+                                        .keys = keys,
+                                        .at_last = at_last,
+                                        .positions = positions.data(),
+                                        .key_ids = given,
+                                        .z = z.data(),
+                                        .last = last});
+      run_gradient(posenc::kernels::cope_gradient_call<T>{.d_scores = d.data(),
+                                                          .keys = keys,
+                                                          .at_last = at_last,
+                                                          .positions = positions.data(),
+                                                          .key_ids = given,
+                                                          .z = z.data(),
+                                                          .last = last,
+                                                          .scale = S(1.7),
+                                                          .slopes = slopes.data(),
+                                                          .d_z = d_z.data(),
+                                                          .add_to_scores = keys % 2 == 0});
+      all.push_back(static_cast<double>(at_last));
+      for (const auto& values : {reference::loaded(scores), reference::loaded(d), slopes})
+        all.insert(all.end(), values.begin(), values.end());
+      append(all, d_z);
+    }
   return all;
 }
 

@@ -135,6 +135,14 @@ TEMPLATE_TEST_CASE("gelu and its gradient have the promised bits", "[isa]", floa
   });
 }
 
+TEMPLATE_TEST_CASE("cope has the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<double>(promised<TestType>::cope, [] {
+    return outputs::of_cope<TestType>([](const auto& call) { return posenc::kernels::cope_positions(call); },
+                                      [](const auto& call) { posenc::kernels::cope(call); },
+                                      [](const auto& call) { posenc::kernels::cope_gradient(call); });
+  });
+}
+
 TEMPLATE_TEST_CASE("widen has the promised bits", "[isa]", float, double, bfloat16, float16) {
   using S = reference::compute<TestType>;
   check_digest<S>(promised<TestType>::widen,

@@ -49,6 +49,11 @@ void check_kernels(const std::string& scalar) {
         outputs::digest(
             outputs::of_gelu<T>([](const auto& call) { kernels::gelu(call); }, [](const auto& call) { kernels::gelu_gradient(call); })),
         promised::gelu);
+  check(of + "cope",
+        outputs::digest(outputs::of_cope<T>([](const auto& call) { return kernels::cope_positions(call); },
+                                            [](const auto& call) { kernels::cope(call); },
+                                            [](const auto& call) { kernels::cope_gradient(call); })),
+        promised::cope);
   check(of + "widen", outputs::digest(outputs::of_widen<T>([](const auto& call) { kernels::widen(call); })), promised::widen);
   check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
   check(of + "rotate_forms", outputs::digest(outputs::of_rotate_forms<T>([](const auto& call) { kernels::rotate(call); })),
