@@ -8,7 +8,9 @@
 #include <posenc/kernels/angle_gradient.hpp>
 #include <posenc/kernels/bias.hpp>
 #include <posenc/kernels/dot.hpp>
+#include <posenc/kernels/forgetting.hpp>
 #include <posenc/kernels/linear.hpp>
+#include <posenc/kernels/log_sigmoid.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/pope.hpp>
 #include <posenc/kernels/rotate.hpp>
@@ -24,9 +26,13 @@
   WHERE template void bias<T>(const bias_call<T>&);                                                              \
   WHERE template void bias_backward<T>(const bias_backward_call<T>&);                                            \
   WHERE template void dot<T>(const dot_call<T>&);                                                                \
+  WHERE template void forgetting<T>(const forgetting_call<T>&);                                                  \
+  WHERE template void forgetting_gradient<T>(const forgetting_gradient_call<T>&);                                \
   WHERE template void linear<T>(const linear_call<T>&);                                                          \
   WHERE template void linear_input_gradient<T, T>(const linear_input_gradient_call<T, T>&);                      \
   WHERE template void linear_weight_gradient<T, T>(const linear_weight_gradient_call<T, T>&);                    \
+  WHERE template void log_sigmoid<T>(const log_sigmoid_call<T>&);                                                \
+  WHERE template void log_sigmoid_gradient<T>(const log_sigmoid_gradient_call<T>&);                              \
   WHERE template void pope<T>(const pope_call<T>&);                                                              \
   WHERE template void pope_backward<T>(const pope_call<T>&);                                                     \
   WHERE template void rotate<T>(const rotate_call<T>&);                                                          \
