@@ -85,7 +85,7 @@ class forgetting_gates {
   }
 
   /// scores += bias, in place; a `score_pass` scales before and masks after it.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const score_pass& pass, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
@@ -94,14 +94,14 @@ class forgetting_gates {
     if (s.empty()) return;
     run_scores(s, sums_of(inputs.log_gates, spans), spans, pass, run);
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const executor& run = {}) const {
     bias(scores, inputs, at, score_pass{}, run);
   }
 
   /// The same from sums of the log gates of all keys.
-  template <writable_tensor T, detail::placed_scores At>
+  template <writable_tensor T, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S>)
   void bias(T&& scores, const cumulative_gates& sums, const At& at, const score_pass& pass = {}, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
@@ -144,7 +144,7 @@ class forgetting_gates {
   /// The gradient of `bias`: adds to d_inputs.log_gates, where it is given; d_scores becomes the gradient of the scores that came in, which
   /// differs only where a `score_pass` scaled or masked. The gradient of log f_t is the sum of d_scores over all pairs that t lies between:
   /// row and column sums in double, then summed up over tokens. Log gates below `least_log_gate`, and those without a position, have none.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const score_pass& pass, const executor& run = {}) const {
@@ -178,7 +178,7 @@ class forgetting_gates {
       }
     });
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const executor& run = {}) const {

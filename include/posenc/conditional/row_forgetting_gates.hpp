@@ -82,7 +82,7 @@ class row_forgetting_gates {
   }
 
   /// scores += bias, in place; a `score_pass` scales before and masks after it.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const score_pass& pass, const executor& run = {}) const {
     const score_view<element_t<T>> s = scores;
@@ -98,7 +98,7 @@ class row_forgetting_gates {
       }
     });
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const At& at, const executor& run = {}) const {
     bias(scores, inputs, at, score_pass{}, run);
@@ -106,7 +106,7 @@ class row_forgetting_gates {
 
   /// The gradient of `bias`: adds to d_inputs.queries, and to d_inputs.gate_keys where the inputs have gate_keys, else d_inputs.keys, where
   /// those are given; d_scores becomes the gradient of the scores that came in, which differs only where a `score_pass` scaled or masked.
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const score_pass& pass, const executor& run = {}) const {
@@ -133,7 +133,7 @@ class row_forgetting_gates {
         detail::add_rows<Q, S>(d_keys, b, 0, d.extent(3), h / sharing, own.d_keys.data(), S(1));
     });
   }
-  template <writable_tensor T, class Q, detail::placed_scores At>
+  template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
     requires(rank_of<T> == 4 && writable_as<element_t<T>, S> && readable_as<Q, S>)
   void bias_backward(T&& d_scores, const attention_inputs<Q>& inputs, const attention_gradients<Q>& d_inputs, const At& at,
                      gradient_spans<S> d_parameters, const executor& run = {}) const {
