@@ -157,6 +157,7 @@ void add_rotary_family(suite& all);
 void add_tables(suite& all);
 void add_additions(suite& all);
 void add_biases(suite& all);
+void add_forgetting(suite& all);
 void add_relative(suite& all);
 void add_window_biases(suite& all);
 void add_linears(suite& all);

@@ -260,6 +260,7 @@ int run(int count, char** arguments) {
   bench::add_tables(all);
   bench::add_additions(all);
   bench::add_biases(all);
+  bench::add_forgetting(all);
   bench::add_relative(all);
   bench::add_window_biases(all);
   bench::add_linears(all);
