@@ -28,7 +28,7 @@ std::vector<float> random_gates(index_t time) {
   return gates;
 }
 
-/// As most systems do: sums in float, and a difference per pair.
+/// As one would write it: sums in float, and a difference per pair.
 [[gnu::noinline]] void raw_forgetting(float* __restrict x, const float* __restrict gates, float* __restrict sums, index_t time, float scale,
                                       bool causal) {
   for (index_t h = 0; h < heads; ++h) {
@@ -52,32 +52,34 @@ struct forgetting_case {
 void add_forgetting_bias(suite& all, const forgetting_case& what, const size_class& size) {
   const index_t time = time_of(size), count = heads * time * time;
   const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
-  const row& one = all.add_row({.path = what.path,
-                                .size = size.name,
-                                .shape = shape_text({1, heads, time, time}),
-                                .bytes = size.bytes,
-                                .moved = 2 * size.bytes,
-                                .items = static_cast<double>(count),
-                                .other = "alibi",
-                                .goals = {{0.62, measure::other, "512KB"}, {0.62, measure::other, "8MB"}, {0.87, measure::other, "134MB"}}});
+  const row& one =
+      all.add_row({.path = what.path,
+                   .size = size.name,
+                   .shape = shape_text({1, heads, time, time}),
+                   .bytes = size.bytes,
+                   .moved = 2 * size.bytes,
+                   .items = static_cast<double>(count),
+                   .other = "alibi",
+                   .goals = {{0.62, measure::other, "512KB"}, {0.62, measure::other, "8MB"}, {0.87, measure::other, "134MB"}}});
   const auto range = posenc::positions::range(time);
   const posenc::attention_positions at{range, range};
   all.add(one, variant::posenc, [=, pass = what.pass, from_sums = what.from_sums] {
     const auto gates = random_gates(time);
     posenc::cumulative_gates sums(1, heads, time);
     sums.append(posenc::tensor_view<const float, 3>(gates.data(), {1, time, heads}), range);
-    return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}),
-            encoder = posenc::forgetting_gates<float>({.heads = heads, .direction = posenc::forgetting::causal})] {
+    const posenc::forgetting_gates<float> encoder({.heads = heads, .direction = posenc::forgetting::causal});
+    return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), spans = encoder.prepare(at)] {
       const posenc::tensor_view<const float, 3> log_gates(gates.data(), {1, time, heads});
-      if (from_sums) encoder.bias(x, sums, at, pass);
-      else encoder.bias(x, posenc::attention_inputs<float>{.scale = 1.0, .log_gates = log_gates}, at, pass);
+      if (from_sums) encoder.bias(x, sums, spans, pass);
+      else encoder.bias(x, posenc::attention_inputs<float>{.scale = 1.0, .log_gates = log_gates}, spans, pass);
     };
   });
   all.add(one, variant::limit, [=] { return [=, x = buffer<float>(0, count)] { limits::flip(x, bytes); }; });
   all.add(one, variant::raw, [=, scale = static_cast<float>(what.pass.scale), causal = what.pass.causal] {
-    return [=, x = buffer<float>(0, count), gates = random_gates(time), sums = std::vector<float>(static_cast<std::size_t>(time))]() mutable {
-      raw_forgetting(x, gates.data(), sums.data(), time, scale, causal);
-    };
+    return
+        [=, x = buffer<float>(0, count), gates = random_gates(time), sums = std::vector<float>(static_cast<std::size_t>(time))]() mutable {
+          raw_forgetting(x, gates.data(), sums.data(), time, scale, causal);
+        };
   });
   all.add(one, variant::other, [=, pass = what.pass] {
     return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}),
@@ -143,7 +145,9 @@ void add_row_forgetting(suite& all, const size_class& size) {
   const auto range = posenc::positions::range(time);
   const posenc::attention_positions at{range, range};
   all.add(one, variant::posenc, [=] {
-    const auto view = [=](float* from) { return posenc::head_view<float>(posenc::tensor_view<float, 4>(from, {1, time, heads, channels})); };
+    const auto view = [=](float* from) {
+      return posenc::head_view<float>(posenc::tensor_view<float, 4>(from, {1, time, heads, channels}));
+    };
     return [=, x = posenc::score_view<float>(buffer<float>(0, count), {1, heads, time, time}), q = view(buffer<float>(1, tokens)),
             k = view(buffer<float>(2, tokens)), encoder = posenc::row_forgetting_gates<float>({.heads = heads, .channels = channels})] {
       encoder.bias(x, posenc::attention_inputs<float>{.scale = 1.0, .queries = q, .keys = k}, at);

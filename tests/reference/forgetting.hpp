@@ -37,8 +37,6 @@ double gate_sum(const std::vector<position>& keys, index_t from, index_t to, aut
 }
 
 /// log(1 / (1 + e^-x)) = log1p(-1 / (1 + e^x)) where that is near 1, and x - log(1 + e^x) where not.
-inline long double log_sigmoid(long double x) {
-  return x < 0 ? x - std::log1p(std::exp(x)) : -std::log1p(std::exp(-x));
-}
+inline long double log_sigmoid(long double x) { return x < 0 ? x - std::log1p(std::exp(x)) : -std::log1p(std::exp(-x)); }
 
 }  // namespace reference

@@ -32,8 +32,9 @@ struct forget_gate_options {
   friend bool operator==(const forget_gate_options&, const forget_gate_options&) = default;
 };
 
-/// The biases from which gates of the bias alone forget within times T spaced evenly in their logarithm: log f = -1 / T_h, ALiBi with slopes
-/// 1 / T_h. -log(e^(1 / T_h) - 1), with T_1 = least and the last T = most. FoX's fgate_type "bias_only", and "fixed" where not trained.
+/// The biases from which gates of the bias alone forget within times T spaced evenly in their logarithm: log f = -1 / T_h, ALiBi with
+/// slopes 1 / T_h. -log(e^(1 / T_h) - 1), with T_1 = least and the last T = most. FoX's fgate_type "bias_only", and "fixed" where not
+/// trained.
 /// \throws argument_error  unless heads are positive and 0 < least <= most, finite.
 inline std::vector<double> forget_gate_biases(index_t heads, double least, double most) {
   constexpr std::string_view who = "forget_gate_biases";
@@ -98,8 +99,8 @@ class forget_gate {
     require_output(name(), to);
     if (to.empty()) return;
     const index_t time = to.extent(1), blocks = (time + block - 1) / block, units = to.extent(0) * blocks;
-    const double cost = static_cast<double>(to.extent(0) * time * gates()) *
-                        (static_cast<double>(dim()) / 20 + detail::nanoseconds_per_log_gate);
+    const double cost =
+        static_cast<double>(to.extent(0) * time * gates()) * (static_cast<double>(dim()) / 20 + detail::nanoseconds_per_log_gate);
     const index_t parts = run.parts(units, cost);
     std::vector<S> memory(static_cast<std::size_t>(parts * spare<element_t<X>>()));
     run.split(units, parts, [&](index_t part, index_t begin, index_t end) {
@@ -142,8 +143,8 @@ class forget_gate {
         count = std::min(block, d.extent(1) - t);
         const auto some = read_rows(from, b, t, count, rows.data());
         project(some, count, logits.data(), gates());
-        kernels::log_sigmoid_gradient<S>({logits.data(), &d(b, t, 0), logits.data(), count, gates(), gates(), d.stride(1), gates(),
-                                          static_cast<S>(options_.log_scale)});
+        kernels::log_sigmoid_gradient<S>(
+            {logits.data(), &d(b, t, 0), logits.data(), count, gates(), gates(), d.stride(1), gates(), static_cast<S>(options_.log_scale)});
         kernels::linear_weight_gradient<S, S>({.d_y = logits.data(),
                                                .x = some.first,
                                                .tokens = count,

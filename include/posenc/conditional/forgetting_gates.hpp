@@ -160,7 +160,8 @@ class forgetting_gates {
     const state& spans = ready(at);
     if (d.empty()) return;
     const index_t keys = d.extent(3), units = d.extent(0) * heads();
-    const double cost = 4 * detail::nanoseconds_per_value<element_t<T>> * static_cast<double>(units) * static_cast<double>(d.extent(2) * keys);
+    const double cost =
+        4 * detail::nanoseconds_per_value<element_t<T>> * static_cast<double>(units) * static_cast<double>(d.extent(2) * keys);
     const index_t parts = run.parts(units, cost);
     const double bidirectional_sums = 0;  // the gradient asks only whether there are some
     std::vector<double> memory(static_cast<std::size_t>(checked_product(name(), std::array<index_t, 3>{parts, 2, keys}, sizeof(double))));

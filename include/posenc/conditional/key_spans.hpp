@@ -94,8 +94,7 @@ class key_spans {
       if (queries[i] != keys[slots - count + i]) return false;
     return true;
   }
-  static index_t slot_of(position query, const position_row& keys, index_t slots,
-                         const std::vector<std::pair<position, index_t>>& placed) {
+  static index_t slot_of(position query, const position_row& keys, index_t slots, const std::vector<std::pair<position, index_t>>& placed) {
     if (!keys.ids) return query >= keys.first && query - keys.first < slots ? query - keys.first : -1;
     const auto found = std::ranges::lower_bound(placed, query, {}, [](const auto& one) { return one.first; });
     return found != placed.end() && found->first == query ? found->second : -1;

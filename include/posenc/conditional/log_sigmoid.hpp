@@ -24,9 +24,9 @@ inline void require_log_scale(std::string_view who, double scale) {
 }
 }  // namespace detail
 
-/// log_gates = scale * log(1 / (1 + e^-logits)), both `[batch, token, gate]`: stable at every logit, within 2.2 units in the last place before
-/// the scale. -100 gives -100, 100 gives -3.8e-44, minus infinity itself. They may be one tensor, but not overlap in part.
-/// scale: x-transformers' post_log_scale. \throws argument_error  unless shapes match and the scale is finite and not negative.
+/// log_gates = scale * log(1 / (1 + e^-logits)), both `[batch, token, gate]`: stable at every logit, within 2.2 units in the last place
+/// before the scale. -100 gives -100, 100 gives -3.8e-44, minus infinity itself. They may be one tensor, but not overlap in part. scale:
+/// x-transformers' post_log_scale. \throws argument_error  unless shapes match and the scale is finite and not negative.
 template <readable_tensor In, writable_tensor Out>
   requires(rank_of<In> == 3 && rank_of<Out> == 3 && std::same_as<element_t<Out>, compute_t<element_t<In>>>)
 void log_sigmoid(const In& logits, Out&& log_gates, double scale = 1, const executor& run = {}) {

@@ -42,12 +42,12 @@ struct row_forgetting_gates_options {
 /// so that each query forgets in its own way: the sum includes the key and excludes the query, where `forgetting_gates` do the reverse. On
 /// the diagonal and behind it the bias is 0. Log gates below `least_log_gate` count as that.
 ///
-/// q is `inputs.queries`; k is `inputs.gate_keys` where given, and else `inputs.keys`: small projections of their own in x-transformers, which
-/// several heads of queries may share. What positions mean: `key_spans`.
+/// q is `inputs.queries`; k is `inputs.gate_keys` where given, and else `inputs.keys`: small projections of their own in x-transformers,
+/// which several heads of queries may share. What positions mean: `key_spans`.
 ///
-/// Works query by query: per query and head, products with the keys before it, and their sums in double, each rounded to S once. Scores have
-/// the same bits in prefill, in chunks, in decode and for any number of threads. Allocates channels + 3 numbers a key and thread; nothing
-/// of the size of the scores is made.
+/// Works query by query: per query and head, products with the keys before it, and their sums in double, each rounded to S once. Scores
+/// have the same bits in prefill, in chunks, in decode and for any number of threads. Allocates channels + 3 numbers a key and thread;
+/// nothing of the size of the scores is made.
 template <compute_scalar S>
 class row_forgetting_gates {
  public:
@@ -129,8 +129,7 @@ class row_forgetting_gates {
             {{detail::block_of(d, d, spans.at(), pass, b, h, 1, i, 1), &span, 0, nullptr, 0}, own.sums.data(), nullptr});
         if (span.own > span.first) add_gradients(span, spans.at().keys.row(b), own, d_queries, b, h, i);
       }
-      if (d_keys && (h + 1) % sharing == 0)
-        detail::add_rows<Q, S>(d_keys, b, 0, d.extent(3), h / sharing, own.d_keys.data(), S(1));
+      if (d_keys && (h + 1) % sharing == 0) detail::add_rows<Q, S>(d_keys, b, 0, d.extent(3), h / sharing, own.d_keys.data(), S(1));
     });
   }
   template <writable_tensor T, class Q, detail::placed_scores At = attention_positions>
@@ -159,8 +158,8 @@ class row_forgetting_gates {
 
   /// Calls act(b, h, memory) for all heads, `together` of them in one thread and in order. The memory has the keys of the head.
   template <class T, class Q, class Act>
-  void for_each_keys(const score_view<T>& scores, const head_view<const Q>& keys, const state& spans, const executor& run,
-                     index_t together, const Act& act) const {
+  void for_each_keys(const score_view<T>& scores, const head_view<const Q>& keys, const state& spans, const executor& run, index_t together,
+                     const Act& act) const {
     const index_t units = scores.extent(0) * heads() / together, count = scores.extent(3), sharing = heads() / keys.count();
     const double cost = static_cast<double>(scores.extent(0) * heads() * scores.extent(2)) * static_cast<double>(count) *
                         (detail::nanoseconds_per_log_gate + static_cast<double>(channels()) / 16);

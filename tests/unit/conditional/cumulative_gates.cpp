@@ -98,8 +98,10 @@ TEST_CASE("cumulative_gates refuse what does not fit, before they write", "[cumu
   two.setConstant(-1);
   for (const float bad : {0.25f, infinity, std::nanf("")}) {
     two(1, 1, 1) = bad;
-    refused(std::string("log gates must not be above 0 but got ") + (bad == 0.25f ? "0.25" : bad == infinity ? "inf" : "nan"), two,
-            positions::range(2, 3));
+    refused(std::string("log gates must not be above 0 but got ") + (bad == 0.25f      ? "0.25"
+                                                                     : bad == infinity ? "inf"
+                                                                                       : "nan"),
+            two, positions::range(2, 3));
   }
   two(1, 1, 1) = 0;
   sums.append(two, positions::range(2, 3));

@@ -223,8 +223,7 @@ TEST_CASE("sums, steps, chunks, tiles, documents and batch rows have the bits of
 
     for (index_t b = 0; b < batch_; ++b) {
       tensor4<float> row = before.slice(std::array<index_t, 4>{b, 0, 0, 0}, std::array<index_t, 4>{1, heads_, time, time});
-      const tensor3<float> of_row =
-          gates.slice(std::array<index_t, 3>{b, 0, 0}, std::array<index_t, 3>{1, time, gates_of(direction)});
+      const tensor3<float> of_row = gates.slice(std::array<index_t, 3>{b, 0, 0}, std::array<index_t, 3>{1, time, gates_of(direction)});
       encoder.bias(row, inputs_of(of_row), at, pass);
       CHECK(std::equal(row.data(), row.data() + row.size(), &whole(b, 0, 0, 0)));
     }
@@ -286,15 +285,15 @@ TEST_CASE("the gradients of log gates are those of finite differences", "[forget
         auto d = weights;
         tensor3<double> d_gates(batch_, keys, gates_of(direction));
         d_gates.setConstant(3);
-        encode_scores_backward(encoder, d, inputs_of(gates), attention_gradients<double>{.log_gates = d_gates}, encoder.prepare(one.at), {});
+        encode_scores_backward(encoder, d, inputs_of(gates), attention_gradients<double>{.log_gates = d_gates}, encoder.prepare(one.at),
+                               {});
         d = weights, d_gates.setConstant(3);
         encoder.bias_backward(d, inputs_of(gates), {.log_gates = d_gates}, one.at, {}, pass);
         const auto wanted = reference::derivatives({gates.data(), static_cast<std::size_t>(gates.size())}, loss, 0.05);
         for (std::size_t n = 0; n < wanted.size(); ++n) CHECK(std::abs(d_gates.data()[n] - 3 - wanted[n]) <= 1e-10);
         auto scores = before;
         encoder.bias(scores, inputs_of(gates), one.at, pass);
-        for (index_t n = 0; n < d.size(); ++n)
-          CHECK(d.data()[n] == (std::isfinite(scores.data()[n]) ? 0.5 * weights.data()[n] : 0));
+        for (index_t n = 0; n < d.size(); ++n) CHECK(d.data()[n] == (std::isfinite(scores.data()[n]) ? 0.5 * weights.data()[n] : 0));
         // The scores' gradient alone.
         auto alone = weights;
         encoder.bias_backward(alone, inputs_of(gates), {}, one.at, {}, pass);
@@ -309,7 +308,8 @@ TEST_CASE("log gates that count as the least one have no gradient", "[forgetting
   tensor4<double> d(1, 1, 4, 4);
   d.setConstant(1);
   const attention_positions at{positions::range(4), positions::range(4)};
-  forgetting_gates<double>({.heads = 1, .direction = forgetting::causal}).bias_backward(d, inputs_of(gates), {.log_gates = d_gates}, at, {});
+  forgetting_gates<double>({.heads = 1, .direction = forgetting::causal})
+      .bias_backward(d, inputs_of(gates), {.log_gates = d_gates}, at, {});
   // Between pairs j < t <= i: 3 keys before and 2 queries from t = 2 on.
   const double wanted[] = {0, 0, 4, 0};
   for (index_t t = 0; t < 4; ++t) CHECK(d_gates(0, t, 0) == wanted[t]);
@@ -348,8 +348,8 @@ TEST_CASE("forgetting gates refuse what does not fit, before they write", "[forg
     });
   };
   refused("] heads must match the encoder but got 2 and 1", score_view<float>(memory.data(), {1, 1, 3, 4}), inputs_of(gates), at, encoder);
-  refused(" queries] time must match the positions but got 3 and 2", scores, inputs_of(gates),
-          {positions::range(2), positions::range(4)}, encoder);
+  refused(" queries] time must match the positions but got 3 and 2", scores, inputs_of(gates), {positions::range(2), positions::range(4)},
+          encoder);
   refused("] the last axis must be contiguous but got 2", score_view<float>(memory.data(), {1, 2, 3, 2}, {24, 12, 4, 2}), inputs_of(gates),
           {positions::range(3), positions::range(2)}, encoder);
   refused("] the log gates must be given but got none", scores, {.scale = 1.0}, at, encoder);

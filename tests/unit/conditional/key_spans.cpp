@@ -58,7 +58,8 @@ TEST_CASE("key_spans refuse what does not fit", "[key_spans]") {
   refused("[key_spans] each query's position must be among the keys' but got -1", {positions::range(1, -1), positions::range(10)});
   refused("[key_spans] each query's position must be among the keys' but got 3",
           {positions::range(1, 3), positions::ids(std::array{1, 4})});
-  refused("[key_spans] each query's position must be among the keys' but got 3", {positions::range(1, 3), positions::ids(std::array{none})});
+  refused("[key_spans] each query's position must be among the keys' but got 3",
+          {positions::range(1, 3), positions::ids(std::array{none})});
   refused("[key_spans] queries must be the last of the keys where positions restart but got 0",
           {positions::range(1), positions::packed(std::array{0, 2, 4})});
 }

@@ -146,16 +146,18 @@ TEST_CASE("a step, a chunk, a batch row and a document have the bits of the whol
     if (n % time <= n / time % time) REQUIRE(reference::same_bits(grown.data()[n], whole.data()[n]));
 
   tensor4<float> row = given.scores.slice(std::array<index_t, 4>{1, 0, 0, 0}, std::array<index_t, 4>{1, heads_, time, time});
-  const block<float> second{row, given.queries.slice(std::array<index_t, 4>{1, 0, 0, 0}, std::array<index_t, 4>{1, time, heads_, channels_}),
+  const block<float> second{row,
+                            given.queries.slice(std::array<index_t, 4>{1, 0, 0, 0}, std::array<index_t, 4>{1, time, heads_, channels_}),
                             given.keys.slice(std::array<index_t, 4>{1, 0, 0, 0}, std::array<index_t, 4>{1, time, key_heads_, channels_})};
   encoder.bias(row, second.inputs(), at, {.scale = 0.3});
   CHECK(std::equal(row.data(), row.data() + row.size(), &whole(1, 0, 0, 0)));
 
   Eigen::Tensor<float, 4> by_columns = given.scores.swap_layout();
   const Eigen::Tensor<float, 4> queries = given.queries.swap_layout(), keys = given.keys.swap_layout();
-  encoder.bias(by_columns,
-               attention_inputs<float>{.scale = 1.0, .queries = heads(queries, axis_order::time_head), .keys = heads(keys, axis_order::time_head)},
-               at, {.scale = 0.3});
+  encoder.bias(
+      by_columns,
+      attention_inputs<float>{.scale = 1.0, .queries = heads(queries, axis_order::time_head), .keys = heads(keys, axis_order::time_head)},
+      at, {.scale = 0.3});
   CHECK(std::equal(by_columns.data(), by_columns.data() + by_columns.size(), whole.data()));
 }
 
@@ -180,8 +182,9 @@ TEST_CASE("log gates of rows are -32768 at least, and have no gradient there", "
   scores.setZero(), queries.setConstant(-1e30f), keys.setConstant(1e30f), d_keys.setZero();
   keys(0, 1, 0, 0) = 0;
   const row_forgetting_gates<float> encoder({.heads = 1, .channels = 1});
-  const attention_inputs<float> inputs{
-      .scale = 1.0, .queries = heads(std::as_const(queries), axis_order::time_head), .keys = heads(std::as_const(keys), axis_order::time_head)};
+  const attention_inputs<float> inputs{.scale = 1.0,
+                                       .queries = heads(std::as_const(queries), axis_order::time_head),
+                                       .keys = heads(std::as_const(keys), axis_order::time_head)};
   const attention_positions at{positions::range(3), positions::range(3)};
   encoder.bias(scores, inputs, at);
   CHECK(scores(0, 0, 1, 0) == -32768);
