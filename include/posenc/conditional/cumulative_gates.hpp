@@ -72,31 +72,41 @@ class cumulative_gates {
  private:
   template <class G>
   static void require_gates(const tensor_view<const G, 3>& all, const position_row& at, index_t b) {
-    for (index_t t = 0; t < all.extent(1); ++t)
-      for (index_t g = 0; at[t] != no_position && g < all.extent(2); ++g)
-        require(all(b, t, g) <= 0, name(), "log gates must not be above 0", all(b, t, g));
+    for (index_t t = 0; t < all.extent(1); ++t) {
+      if (at[t] == no_position || all.extent(2) == 0) continue;
+      const G* const gates = &all(b, t, 0);
+      bool fine = true;
+      for (index_t g = 0; g < all.extent(2); ++g) fine &= gates[g] <= 0;
+      for (index_t g = 0; !fine && g < all.extent(2); ++g) require(gates[g] <= 0, name(), "log gates must not be above 0", gates[g]);
+    }
   }
   template <class G>
   void add(const tensor_view<const G, 3>& all, const position_row& at, index_t b) {
     const index_t count = all.extent(1);
-    for (index_t g = 0; g < gates_; ++g) {
-      double_double running = running_[static_cast<std::size_t>(b * gates_ + g)];
-      double* const sums = sums_.data() + (b * gates_ + g) * capacity_ + length_;
-      position last = last_[static_cast<std::size_t>(b)];
-      for (index_t t = 0; t < count; ++t) {
-        if (const position here = at[t]; here != no_position) {
-          if (here <= last) running = {0, 0};
-          last = here;
-          const double gate = static_cast<double>(all(b, t, g));
-          const double_double sum = detail::two_sum(running.high, gate < least_log_gate ? least_log_gate : gate);
-          running = {sum.high, running.low + sum.low};
-        }
-        sums[t] = running.high + running.low;
+    position& last = last_[static_cast<std::size_t>(b)];
+    for (index_t t = 0, end; t < count; t = end) {  // by runs of tokens of one document
+      const bool placed = at[t] != no_position, restarts = placed && at[t] <= last;
+      end = placed && !at.ids ? count : t + 1;
+      if (placed) last = at[end - 1];
+      while (placed && end < count && at[end] != no_position && at[end] > last) last = at[end++];
+      for (index_t g = 0; g < gates_; ++g) {
+        double_double& running = running_[static_cast<std::size_t>(b * gates_ + g)];
+        double* const sums = sums_.data() + (b * gates_ + g) * capacity_ + length_;
+        if (restarts) running = {0, 0};
+        if (placed) running = add_run(&all(b, t, g), all.stride(1), end - t, running, sums + t);
+        else sums[t] = running.high + running.low;
       }
-      running_[static_cast<std::size_t>(b * gates_ + g)] = running;
     }
-    for (index_t t = 0; t < count; ++t)
-      if (at[t] != no_position) last_[static_cast<std::size_t>(b)] = at[t];
+  }
+  template <class G>
+  static double_double add_run(const G* gates, index_t step, index_t count, double_double running, double* sums) {
+    for (index_t t = 0; t < count; ++t) {
+      const double gate = static_cast<double>(gates[t * step]);
+      const double_double sum = detail::two_sum(running.high, gate < least_log_gate ? least_log_gate : gate);
+      running = {sum.high, running.low + sum.low};
+      sums[t] = running.high + running.low;
+    }
+    return running;
   }
 
   index_t batch_, gates_, capacity_, length_ = 0;
