@@ -74,7 +74,8 @@ TEST_CASE("forget_gate begins as it is told to", "[forget_gate]") {
   CHECK(plain.parameters()[1].name == "bias");
   CHECK(plain.parameters()[1].shape == std::vector<index_t>{2});
   random_source again(9);
-  for (const float value : drawn.parameters()[0].values) CHECK(value == static_cast<float>(again.uniform(-0.5, 0.5)));
+  const auto weights = drawn.parameters()[0];
+  for (const float value : weights.values) CHECK(value == static_cast<float>(again.uniform(-0.5, 0.5)));
   CHECK(std::ranges::all_of(drawn.parameters()[1].values, [](float value) { return value == -1; }));
   CHECK_FALSE(plain == drawn);
   CHECK(plain == forget_gate<float>({.dim = 4, .gates = 2}));
