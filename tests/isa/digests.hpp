@@ -33,7 +33,9 @@ struct promised<float> {
                                  phase_places = 0x7735e7f15e149acfu, angle_gradient = 0x615835412d389c27u,
                                  add_sources = 0x316e20de4cd9c480u, add_gradient = 0x55cbf573107839ccu, linear = 0x100ad15e3e34107bu,
                                  linear_gradients = 0x270b8228867f281cu, dot = 0x07a0f1be2bca443eu, table_bias = 0xa05a03a803345412u,
-                                 table_bias_gradient = 0x54a43cefb9637b5cu, widen = 0x5ef177e4d392b127u;
+                                 table_bias_gradient = 0x54a43cefb9637b5cu, widen = 0x5ef177e4d392b127u, log_sigmoid = 0x109b465534a2883fu,
+                                 log_sigmoid_gradient = 0x2d5620fd17af8955u, forgetting = 0x882127370d4d99c6u,
+                                 forgetting_gradient = 0xcc1f4224aabf9325u;
 };
 template <>
 struct promised<double> {
@@ -42,7 +44,9 @@ struct promised<double> {
                                  phase_places = 0x1cd194ecbf994f92u, angle_gradient = 0x79e6a779e875dfc1u,
                                  add_sources = 0xd3f44bad56f708ebu, add_gradient = 0x5c608263a38a6580u, linear = 0x4adb90b46d43c9aeu,
                                  linear_gradients = 0x49ad0c839f53a6e5u, dot = 0x48f86953a43d48e8u, table_bias = 0x7d3d9626a1a33d63u,
-                                 table_bias_gradient = 0x92615e10387ab163u, widen = 0x1ed5a6a23dc87595u;
+                                 table_bias_gradient = 0x92615e10387ab163u, widen = 0x1ed5a6a23dc87595u, log_sigmoid = 0x319d1522f2242b4cu,
+                                 log_sigmoid_gradient = 0x9070985c7b3395d5u, forgetting = 0xe706fdbe9c7c47feu,
+                                 forgetting_gradient = 0x0218176235714ce5u;
 };
 template <>
 struct promised<posenc::kernels::bfloat16> {
@@ -51,7 +55,9 @@ struct promised<posenc::kernels::bfloat16> {
                                  phase_places = 0x745103b0b1ea3017u, angle_gradient = 0x38f5ff06b8482b1du,
                                  add_sources = 0x9816038772108738u, add_gradient = 0x91e585aeecf5e648u, linear = 0x2944b5e91bed8748u,
                                  linear_gradients = 0x3c80ddf36278bde1u, dot = 0x4677f4828ab8fe54u, table_bias = 0x505d27f40f5226b3u,
-                                 table_bias_gradient = 0x3a07ebb70456726du, widen = 0x0915aa90c3844ba8u;
+                                 table_bias_gradient = 0x3a07ebb70456726du, widen = 0x0915aa90c3844ba8u, log_sigmoid = 0xbc3606284387e788u,
+                                 log_sigmoid_gradient = 0xfd86009e14ca8808u, forgetting = 0x976915dc84980cceu,
+                                 forgetting_gradient = 0x30b2f0934d3268f1u;
 };
 template <>
 struct promised<posenc::kernels::float16> {
@@ -60,7 +66,9 @@ struct promised<posenc::kernels::float16> {
                                  phase_places = 0xcc83a9726070b4f0u, angle_gradient = 0xe34ac833548359e5u,
                                  add_sources = 0x97386843a20d369cu, add_gradient = 0xfae0cc553a8bd8ccu, linear = 0x3e43fc44eb88d494u,
                                  linear_gradients = 0x6900259a1368e732u, dot = 0xfd136594ea3dbd7bu, table_bias = 0x5499dac2258b390bu,
-                                 table_bias_gradient = 0x9076027549ed9caeu, widen = 0xe5e6a1c44e89dee2u;
+                                 table_bias_gradient = 0x9076027549ed9caeu, widen = 0xe5e6a1c44e89dee2u, log_sigmoid = 0x48ec759c8ec1e084u,
+                                 log_sigmoid_gradient = 0xd8a3ff676161c57du, forgetting = 0xddb5b03edad2184bu,
+                                 forgetting_gradient = 0x99f58d39d98b27a1u;
 };
 
 /// Of the frequencies of base 10000 and 64 pairs, the high and the low word of each in turn.

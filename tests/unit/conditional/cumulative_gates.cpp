@@ -62,17 +62,16 @@ TEST_CASE("appended in chunks, sums have the bits that they have at once", "[cum
 
 TEST_CASE("a million gates are summed as well as doubles can say", "[cumulative_gates]") {
   constexpr index_t time = 1000000;
-  const auto gates = random_vector<float>(5, time);
-  std::vector<float> below(gates.size());
-  for (std::size_t n = 0; n < gates.size(); ++n) below[n] = gates[n] - 1;
+  auto gates = random_vector<double>(5, time);  // multiples of 2^-53
+  for (double& gate : gates) gate -= 1;
   cumulative_gates sums(1, 1, time);
-  sums.append(tensor_view<const float, 3>(below.data(), {1, time, 1}), positions::range(time));
-  __extension__ __int128 exact = 0;  // in units of 2^-40: floats of (-2, 0) are multiples of 2^-48 at worst, of 2^-24 where drawn so
+  sums.append(tensor_view<const double, 3>(gates.data(), {1, time, 1}), positions::range(time));
+  __extension__ __int128 exact = 0;  // in units of 2^-53
   double worst = 0;
   for (index_t t = 0; t < time; ++t) {
-    exact += static_cast<std::int64_t>(std::ldexp(static_cast<double>(below[static_cast<std::size_t>(t)]), 40));
-    const double truth = std::ldexp(static_cast<double>(static_cast<std::int64_t>(exact)), -40);
-    worst = std::max(worst, std::abs(sums.row(0, 0)[t] - truth) / std::abs(truth));
+    exact += static_cast<std::int64_t>(std::ldexp(gates[static_cast<std::size_t>(t)], 53));
+    const long double truth = std::ldexp(static_cast<long double>(exact), -53), got = sums.row(0, 0)[t];
+    worst = std::max(worst, static_cast<double>(std::abs(got - truth) / std::abs(truth)));
   }
   CHECK(worst <= 0x1p-52);
 }

@@ -16,7 +16,6 @@
 #include <limits>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace {
@@ -238,6 +237,25 @@ TEST_CASE("sums, steps, chunks, tiles, documents and batch rows have the bits of
     const tensor4<float> part = packed.slice(std::array<index_t, 4>{0, 0, 33, 33}, std::array<index_t, 4>{batch_, heads_, 37, 37});
     CHECK(bit_difference(part, alone) == "");
   }
+}
+
+TEST_CASE("any number of threads gives the same bits", "[forgetting_gates]") {
+  constexpr index_t time = 700;
+  const auto gates = random_gates<float>(batch_, time, heads_);
+  const auto before = random_tensor<tensor4<float>>(8, batch_, heads_, time, time);
+  const forgetting_gates<float> encoder(options(forgetting::causal));
+  const attention_positions at{positions::range(time), positions::range(time)};
+  Eigen::ThreadPool pool(3);
+  const Eigen::ThreadPoolDevice device(&pool, 3);
+  auto one = before, three = before, d_one = before, d_three = before;
+  tensor3<float> gradient_of_one(batch_, time, heads_), gradient_of_three(batch_, time, heads_);
+  gradient_of_one.setZero(), gradient_of_three.setZero();
+  encoder.bias(one, inputs_of(gates), at);
+  encoder.bias(three, inputs_of(gates), at, device);
+  CHECK(bit_difference(one, three) == "");
+  encoder.bias_backward(d_one, inputs_of(gates), {.log_gates = gradient_of_one}, at, {});
+  encoder.bias_backward(d_three, inputs_of(gates), {.log_gates = gradient_of_three}, at, {}, device);
+  CHECK(bit_difference(gradient_of_one, gradient_of_three) == "");
 }
 
 TEMPLATE_TEST_CASE("scores of 16 bits are those of float, rounded once", "[forgetting_gates]", Eigen::half, Eigen::bfloat16) {

@@ -161,6 +161,22 @@ TEST_CASE("a step, a chunk, a batch row and a document have the bits of the whol
   CHECK(std::equal(by_columns.data(), by_columns.data() + by_columns.size(), whole.data()));
 }
 
+TEST_CASE("any number of threads gives each row the same bits", "[row_forgetting_gates]") {
+  const attention_positions at{positions::range(80), positions::range(80)};
+  const auto given = block<float>::random(at);
+  const row_forgetting_gates<float> encoder(options());
+  Eigen::ThreadPool pool(3);
+  const Eigen::ThreadPoolDevice device(&pool, 3);
+  auto one = given.scores, three = given.scores;
+  encoder.bias(one, given.inputs(), at);
+  encoder.bias(three, given.inputs(), at, device);
+  CHECK(bit_difference(one, three) == "");
+  tensor4<float> keys_of_one = given.keys, keys_of_three = given.keys;
+  encoder.bias_backward(one, given.inputs(), {.keys = heads(keys_of_one, axis_order::time_head)}, at, {});
+  encoder.bias_backward(three, given.inputs(), {.keys = heads(keys_of_three, axis_order::time_head)}, at, {}, device);
+  CHECK(bit_difference(keys_of_one, keys_of_three) == "");
+}
+
 TEMPLATE_TEST_CASE("scores and channels of 16 bits are those of float, rounded once", "[row_forgetting_gates]", Eigen::half,
                    Eigen::bfloat16) {
   const auto one = cases()[3];
