@@ -158,6 +158,7 @@ void add_tables(suite& all);
 void add_additions(suite& all);
 void add_biases(suite& all);
 void add_copes(suite& all);
+void add_forgetting(suite& all);
 void add_relative(suite& all);
 void add_window_biases(suite& all);
 void add_linears(suite& all);

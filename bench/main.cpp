@@ -261,6 +261,7 @@ int run(int count, char** arguments) {
   bench::add_additions(all);
   bench::add_biases(all);
   bench::add_copes(all);
+  bench::add_forgetting(all);
   bench::add_relative(all);
   bench::add_window_biases(all);
   bench::add_linears(all);

@@ -13,7 +13,9 @@
 #include <posenc/kernels/dot.hpp>
 #include <posenc/kernels/features.hpp>
 #include <posenc/kernels/gelu.hpp>
+#include <posenc/kernels/forgetting.hpp>
 #include <posenc/kernels/linear.hpp>
+#include <posenc/kernels/log_sigmoid.hpp>
 #include <posenc/kernels/phase.hpp>
 #include <posenc/kernels/rotate.hpp>
 #include <posenc/kernels/table_bias.hpp>
@@ -267,7 +269,93 @@ std::vector<T> of_gelu(auto&& run, auto&& run_gradient) {
                                                         .d_out_row = channels,
                                                         .d_in_row = channels});
     append(all, d);
+/// The log gates of logits of many sizes.
+template <class T>
+std::vector<compute<T>> of_log_sigmoid(auto&& run) {
+  std::vector<compute<T>> all;
+  for (index_t channels = 1; channels <= 80; channels += channels < 20 ? 1 : 7) {
+    auto numbers = random_vector<compute<T>>(1, 3 * channels);
+    for (std::size_t n = 0; n < numbers.size(); ++n) numbers[n] *= compute<T>(1 << n % 8);
+    const auto x = reference::stored<T>(numbers);
+    std::vector<compute<T>> out(x.size());
+    run(posenc::kernels::log_sigmoid_call<T>{x.data(), out.data(), 3, channels, channels, channels, compute<T>(0.7)});
+    append(all, out);
   }
+  return all;
+}
+
+/// Gradients of those logits.
+template <class T>
+std::vector<T> of_log_sigmoid_gradient(auto&& run) {
+  std::vector<T> all;
+  for (index_t channels = 1; channels <= 80; channels += channels < 20 ? 1 : 7) {
+    auto x = random_stored<T>(1, 3 * channels);
+    const auto d = random_vector<compute<T>>(2, 3 * channels);
+    run(posenc::kernels::log_sigmoid_gradient_call<T>{x.data(), d.data(), x.data(), 3, channels, channels, channels, channels,
+                                                      compute<T>(0.7)});
+    append(all, x);
+  }
+  return all;
+}
+
+/// test(call, scores, slots): one document and another one behind it, with a mask and without, gates for keys behind the query and none.
+template <class T>
+void for_each_forgetting(auto&& test) {
+  using S = compute<T>;
+  constexpr index_t heads = 2, queries = 3;
+  for (index_t keys = 3; keys <= 90; keys += 3)
+    for (const bool causal : {false, true})
+      for (const bool after : {false, true})
+        for (const S scale : {S(1), S(0.75)}) {
+          auto scores = random_stored<T>(5, heads * queries * keys);
+          const auto sums = random_vector<double>(6, heads * keys), sums_after = random_vector<double>(7, heads * keys);
+          const index_t end = keys - keys / 4;
+          const std::array<posenc::kernels::key_span, queries> spans{
+              {{0, end / 2, end, false}, {0, -1, 0, false}, {0, end - 1, end, true}}};
+          std::vector<std::int64_t> key_ids;
+          for (index_t j = 0; j < keys; ++j) key_ids.push_back(j % 5 == 4 && j < end / 2 ? posenc::kernels::absent : j % end);
+          const std::array<std::int64_t, queries> query_ids{end / 2, posenc::kernels::absent, end - 1};
+          test(posenc::kernels::forgetting_call<T>{{.scores = scores.data(),
+                                                    .heads = heads,
+                                                    .queries = queries,
+                                                    .keys = keys,
+                                                    .head = queries * keys,
+                                                    .query = keys,
+                                                    .query_ids = query_ids.data(),
+                                                    .query_first = 0,
+                                                    .key_ids = key_ids.data(),
+                                                    .key_first = 0,
+                                                    .scale = scale,
+                                                    .causal = causal},
+                                                   spans.data(),
+                                                   0,
+                                                   sums.data(),
+                                                   keys,
+                                                   after ? sums_after.data() : nullptr},
+               scores);
+        }
+}
+
+template <class T>
+std::vector<T> of_forgetting(auto&& run) {
+  std::vector<T> all;
+  for_each_forgetting<T>([&](const posenc::kernels::forgetting_call<T>& call, const std::vector<T>& scores) {
+    run(call);
+    append(all, scores);
+  });
+  return all;
+}
+
+/// The gradients of the sums.
+template <class T>
+std::vector<double> of_forgetting_gradient(auto&& run) {
+  std::vector<double> all;
+  for_each_forgetting<T>([&](const posenc::kernels::forgetting_call<T>& call, const std::vector<T>&) {
+    std::vector<double> d_sums(static_cast<std::size_t>(2 * call.keys)), d_after(d_sums.size());
+    run(posenc::kernels::forgetting_gradient_call<T>{call, d_sums.data(), d_after.data()});
+    append(all, d_sums);
+    append(all, d_after);
+  });
   return all;
 }
 

@@ -143,6 +143,23 @@ TEMPLATE_TEST_CASE("cope has the promised bits", "[isa]", float, double, bfloat1
   });
 }
 
+TEMPLATE_TEST_CASE("log_sigmoid and its gradient have the promised bits", "[isa]", float, double, bfloat16, float16) {
+  using S = reference::compute<TestType>;
+  check_digest<S>(promised<TestType>::log_sigmoid,
+                  [] { return outputs::of_log_sigmoid<TestType>([](const auto& call) { posenc::kernels::log_sigmoid(call); }); });
+  check_digest<TestType>(promised<TestType>::log_sigmoid_gradient, [] {
+    return outputs::of_log_sigmoid_gradient<TestType>([](const auto& call) { posenc::kernels::log_sigmoid_gradient(call); });
+  });
+}
+
+TEMPLATE_TEST_CASE("forgetting and its gradient have the promised bits", "[isa]", float, double, bfloat16, float16) {
+  check_digest<TestType>(promised<TestType>::forgetting,
+                         [] { return outputs::of_forgetting<TestType>([](const auto& call) { posenc::kernels::forgetting(call); }); });
+  check_digest<double>(promised<TestType>::forgetting_gradient, [] {
+    return outputs::of_forgetting_gradient<TestType>([](const auto& call) { posenc::kernels::forgetting_gradient(call); });
+  });
+}
+
 TEMPLATE_TEST_CASE("widen has the promised bits", "[isa]", float, double, bfloat16, float16) {
   using S = reference::compute<TestType>;
   check_digest<S>(promised<TestType>::widen,

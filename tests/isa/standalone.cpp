@@ -54,6 +54,16 @@ void check_kernels(const std::string& scalar) {
                                             [](const auto& call) { kernels::cope(call); },
                                             [](const auto& call) { kernels::cope_gradient(call); })),
         promised::cope);
+  check(of + "log_sigmoid", outputs::digest(outputs::of_log_sigmoid<T>([](const auto& call) { kernels::log_sigmoid(call); })),
+        promised::log_sigmoid);
+  check(of + "log_sigmoid_gradient",
+        outputs::digest(outputs::of_log_sigmoid_gradient<T>([](const auto& call) { kernels::log_sigmoid_gradient(call); })),
+        promised::log_sigmoid_gradient);
+  check(of + "forgetting", outputs::digest(outputs::of_forgetting<T>([](const auto& call) { kernels::forgetting(call); })),
+        promised::forgetting);
+  check(of + "forgetting_gradient",
+        outputs::digest(outputs::of_forgetting_gradient<T>([](const auto& call) { kernels::forgetting_gradient(call); })),
+        promised::forgetting_gradient);
   check(of + "widen", outputs::digest(outputs::of_widen<T>([](const auto& call) { kernels::widen(call); })), promised::widen);
   check(of + "rotate", outputs::digest(outputs::of_rotate<T>([](const auto& call) { kernels::rotate(call); })), promised::rotate);
   check(of + "rotate_forms", outputs::digest(outputs::of_rotate_forms<T>([](const auto& call) { kernels::rotate(call); })),
