@@ -70,21 +70,22 @@ class gated {
     requires(additive_encoder<E> && writable_as<T, scalar>)
   void require_fits(const token_view<T>& x, const embedding_inputs<T>& inputs, const positions& at) const {
     require_output(name(), x);
-    detail::require_gates(name(), inputs.gates, "the gates must be those of the tokens", {x.extent(0), x.extent(1)});
     detail::require_fits(encoder_, x, at);
+    if (!x.empty()) detail::require_gates(name(), inputs.gates, "the gates must be those of the tokens", {x.extent(0), x.extent(1)});
   }
   /// Those of `bias`. Of an encoder that reads more than gates, `bias` asks the rest of E itself.
   template <class T, class Q>
     requires(adds_bias<E> && writable_as<T, scalar> && readable_as<Q, scalar>)
   void require_fits(const score_view<T>& scores, const attention_inputs<Q>& inputs, const state& at) const {
     require_output(name(), scores);
-    require(inputs.query_gates || inputs.key_gates, name(), "gates of queries or keys must be given", "none");
+    detail::require_fits(encoder_, scores, at);
+    detail::require_fits(encoder_, scores, inputs, at);
+    if (scores.empty()) return;
+    require(inputs.query_gates || inputs.key_gates, name(), "the gates of queries or keys must be given", "none");
     if (inputs.query_gates)
       detail::require_gates(name(), inputs.query_gates, "the gates must be those of the queries", {scores.extent(0), scores.extent(2)});
     if (inputs.key_gates)
       detail::require_gates(name(), inputs.key_gates, "the gates must be those of the keys", {scores.extent(0), scores.extent(3)});
-    detail::require_fits(encoder_, scores, at);
-    detail::require_fits(encoder_, scores, inputs, at);
   }
 
   /// x += gate * code, in place, for x `[batch..., time, channel]` and gates `[batch, time]`.

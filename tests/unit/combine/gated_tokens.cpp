@@ -121,7 +121,7 @@ TEMPLATE_TEST_CASE("gates of one add with the encoder's own bits, gates of zero 
   const auto check = [](const auto& encoder, const positions& at, index_t dim) {
     INFO(std::string(encoder.name()));
     auto x = random_x<T>(3, 2, 5, dim);
-    x(0, 2, 1) = T(-0.0f), x(0, 0, 0) = T(-0.0f), x(1, 1, 2) = T(1e30f);
+    x(0, 0, 0) = T(-0.0f), x(1, 1, 2) = T(1e30f);
     auto ones = x, own = x, none = x;
     encode_embeddings(gated(encoder), ones, {.gates = constant_gates<float>(2, 5, 1)}, at);
     encode_embeddings(encoder, own, at);
@@ -131,7 +131,7 @@ TEMPLATE_TEST_CASE("gates of one add with the encoder's own bits, gates of zero 
     CHECK(reference::bit_difference(none, x) == "");
   };
   check(waves<float>(6), own_rows, 6);
-  check(waves<float>(33), shared_row, 33);
+  check(waves<float>(34), shared_row, 34);
   check(table<float>(12, 6), own_rows, 6);
   check(compose(table<float>(12, 6), waves<float>(6)), own_rows, 6);
   check(scaled_sum(waves<float>(6), {.token_scale = 3, .code_scale = 0.7}), positions::range(5), 6);
@@ -282,7 +282,8 @@ TEST_CASE("gated codes refuse gates that do not fit, before they write", "[gated
                      [&] { encoder.add(token_view<double>(x.data(), {2, 5, 6}, {0, 6, 1}), {.gates = gates}, own_rows); });
 
   auto d = x;
-  gradient_buffer<double> sums(encoder.encoder() == table<double>(12, 6) ? gated(encoder).parameters() : std::vector<parameter<double>>());
+  gated copy = encoder;
+  gradient_buffer<double> sums(parameters(copy));
   block2 d_few(2, 4), d_gates(2, 5);
   d_gates.setZero();
   const auto back = [&](const embedding_gradients<double>& d_inputs, gradient_spans<double> spans) {
