@@ -288,6 +288,43 @@ struct recorder {
   }
 };
 
+/// Reads inputs at three stages, and has verbs that take an executor: each writes down what it was given.
+struct reader {
+  using scalar = double;
+  std::shared_ptr<std::string> log;
+
+  static constexpr std::string_view name() { return "reader"; }
+  void add(token_view<double>, const embedding_inputs<double>& inputs, const positions& at, const executor& run = {}) const {
+    write("add", inputs.gates.extent(1), at.time(), run);
+  }
+  void bias(score_view<double>, const attention_inputs<double>& inputs, const attention_positions& at, const executor& run = {}) const {
+    write("bias", inputs.key_gates.extent(1), at.keys.time(), run);
+  }
+  void add_values(head_view<double>, score_view<const double>, const attention_inputs<double>& inputs, const attention_positions& at,
+                  const executor& run = {}) const {
+    write("add_values", inputs.values.time(), at.keys.time(), run);
+  }
+  void add_backward(token_view<double>, token_view<const double> x, const embedding_inputs<double>& inputs,
+                    const embedding_gradients<double>& d_inputs, const positions&, gradient_spans<double>, const executor& run = {}) const {
+    write("add back", inputs.gates.extent(1) + d_inputs.gates.extent(1), x.extent(1), run);
+  }
+  void bias_backward(score_view<double>, const attention_inputs<double>& inputs, const attention_gradients<double>& d_inputs,
+                     const attention_positions& at, gradient_spans<double>, const executor& run = {}) const {
+    write("bias back", inputs.key_gates.extent(1) + d_inputs.key_gates.extent(1), at.keys.time(), run);
+  }
+  void add_values_backward(head_view<const double>, score_view<const double>, score_view<double> d_weights,
+                           const attention_inputs<double>& inputs, const attention_gradients<double>& d_inputs, const attention_positions&,
+                           gradient_spans<double>, const executor& run = {}) const {
+    write("add_values back", inputs.values.time() + d_inputs.values.time(), d_weights.extent(3), run);
+  }
+  friend bool operator==(const reader&, const reader&) = default;
+
+ private:
+  void write(std::string_view verb, index_t given, index_t time, const executor& run) const {
+    *log += std::string(verb) + " " + std::to_string(given) + " of " + std::to_string(time) + " on " + std::to_string(run.threads()) + "; ";
+  }
+};
+
 /// The slope of loss() in one of the variables it reads, by a central difference.
 double difference_quotient(double& variable, auto&& loss) {
   const double kept = variable, step = 1e-5 * std::max(1.0, std::abs(kept));
@@ -306,6 +343,7 @@ static_assert(contextual_bias_encoder<forgetting> && !trainable<forgetting> && p
 static_assert(reads_embeddings<previous<double>> && !contextual_additive_encoder<previous<double>> && trainable<previous<float>>);
 static_assert(contextual_additive_encoder<emphasis<float>> && !additive_encoder<emphasis<float>> && trainable<emphasis<double>>);
 static_assert(contextual_value_encoder<scaled_values<float>> && !value_encoder<scaled_values<float>> && trainable<scaled_values<double>>);
+static_assert(contextual_additive_encoder<reader> && contextual_bias_encoder<reader> && contextual_value_encoder<reader>);
 static_assert(bias_encoder<recorder<false>> && !contextual_bias_encoder<recorder<false>> && position_encoder<recorder<false>>);
 static_assert(contextual_bias_encoder<recorder<true>> && !bias_encoder<recorder<true>> && position_encoder<recorder<true>>);
 

@@ -34,6 +34,8 @@ template <gateable_encoder E>
 class gated;
 template <class E>
 inline constexpr bool detail::acts_through_parts<gated<E>> = true;
+template <class E>
+inline constexpr bool ignores_embeddings<gated<E>> = code_encoder<E>;
 
 /// An encoder E, scaled per token by gates in [0, 1] that the caller gives: what a small head of the model says of the sentence, so that
 /// the code of a word after "not" differs from that of the same word elsewhere.
