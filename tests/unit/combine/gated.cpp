@@ -62,7 +62,7 @@ struct masked_half {
       scores(b, h, i, j) += at.queries(b, i) - at.keys(b, j) == 1 ? -infinity : 0.5;
     });
   }
-  friend bool operator==(const masked_half&, const masked_half&) = default;
+  bool operator==(const masked_half&) const = default;
 };
 
 const attention_positions placed{positions::ids(std::array<position, 6>{7, no_position, 3, 9, 2, 8}, 2),

@@ -71,7 +71,7 @@ struct plain_codes {
     encode(at, codes);
     doubles::for_each(x.extents(), [&](index_t b, index_t t, index_t c) { x(b, t, c) += codes(b, t, c); });
   }
-  friend bool operator==(const plain_codes&, const plain_codes&) = default;
+  bool operator==(const plain_codes&) const = default;
 };
 
 const std::vector<position> ids{3, 1, no_position, 7, 0, 11, 2, no_position, 5, 4};
