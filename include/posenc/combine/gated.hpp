@@ -149,9 +149,9 @@ class gated {
         count = std::min(queries - query, end - first);
         from.for_each_tile(b, h, query, count, tiles.data() + part * from.tile_values(), [&](const tile& one) {
           gate_keys(one, inputs.key_gates, b);
-          for (index_t i = 0; i < one.queries; ++i)
-            detail::add_gated_row(&s(b, h, one.query + i, one.key), one.keys, gate_of<scalar>(inputs.query_gates, b, one.query + i),
-                                  one.values + i * one.row, static_cast<const scalar*>(nullptr));
+          gate_queries(one, inputs.query_gates, b);
+          detail::add_rows(&s(b, h, one.query, one.key), s.stride(2), one.queries, one.keys, static_cast<const scalar*>(one.values),
+                           one.row);
         });
       }
     });
@@ -219,6 +219,7 @@ class gated {
            const executor& run)
         : self_(self), extents_(extents), at_(at) {
       if constexpr (has_tiles) {
+        nothing_.assign(static_cast<std::size_t>(tile_rows * tile_keys), scalar(-0.0));
         scalar last = 0;
         self.encoder_.bias_tile(tensor_view<scalar, 2>(&last, {1, 1}), {extents[0] - 1, extents[1] - 1, extents[2] - 1, extents[3] - 1},
                                 at);
@@ -237,7 +238,7 @@ class gated {
         for (index_t j = 0, m; j < keys; j += m) {
           m = std::min(tile_keys, keys - j);
           if constexpr (has_tiles) {
-            std::fill_n(spare, n * m, scalar(-0.0));  // added to it, a bias keeps a zero's sign
+            std::copy_n(nothing_.data(), n * m, spare);  // added to it, a bias keeps a zero's sign
             self_.encoder_.bias_tile(tensor_view<scalar, 2>(spare, {n, m}), {b, h, i, j}, at_);
             act(tile{spare, m, i, n, j, m});
           } else {
@@ -251,6 +252,7 @@ class gated {
     const gated& self_;
     std::array<index_t, 4> extents_;
     const state& at_;
+    std::vector<scalar> nothing_;
     mutable std::vector<scalar> whole_;
   };
 
@@ -271,6 +273,15 @@ class gated {
     for (index_t j = 0; j < one.keys; ++j)
       if (own[j] == 0)
         for (index_t i = 0; i < one.queries; ++i) one.values[i * one.row + j] = scalar(-0.0);
+  }
+
+  static void gate_queries(const tile& one, const tensor_view<const scalar, 2>& gates, index_t b) {
+    if (!gates) return;
+    std::array<double, tile_rows> own;
+    for (index_t i = 0; i < one.queries; ++i) own[static_cast<std::size_t>(i)] = static_cast<double>(gates(b, one.query + i));
+    detail::scale_rows(one.values, one.row, one.queries, one.keys, own.data());
+    for (index_t i = 0; i < one.queries; ++i)
+      if (own[static_cast<std::size_t>(i)] == 0) std::fill_n(one.values + i * one.row, one.keys, scalar(-0.0));
   }
 
   template <class T, class Q>

@@ -10,6 +10,7 @@
 #include <posenc/gradients.hpp>
 #include <posenc/kernels/add.hpp>
 #include <posenc/kernels/dot.hpp>
+#include <posenc/kernels/scale.hpp>
 #include <posenc/kernels/widen.hpp>
 #include <posenc/positions.hpp>
 #include <posenc/tensor.hpp>
@@ -86,6 +87,40 @@ void multiply_rows(S* rows, index_t row, index_t count, index_t channels, const 
                    .out_batch = 0,
                    .out_time = row,
                    .mask = by});
+}
+/// Each row times a number of its own.
+template <class S>
+void scale_rows(S* rows, index_t row, index_t count, index_t channels, const double* by) {
+  kernels::scale<S>({.in = rows,
+                     .out = rows,
+                     .batch = 1,
+                     .time = count,
+                     .heads = 1,
+                     .channels = channels,
+                     .in_batch = 0,
+                     .in_time = row,
+                     .in_head = 0,
+                     .out_batch = 0,
+                     .out_time = row,
+                     .out_head = 0,
+                     .factors = by,
+                     .factor_batch = 0});
+}
+/// to += rows.
+template <class T, class S>
+void add_rows(T* to, index_t to_row, index_t count, index_t channels, const S* rows, index_t row) {
+  const kernels::code_source<S> source{.table = rows, .batch = 0, .time = row};
+  kernels::add<kernel_scalar<T>>({.in = kernel_pointer(static_cast<const T*>(to)),
+                                  .out = kernel_pointer(to),
+                                  .sources = &source,
+                                  .count = 1,
+                                  .batch = 1,
+                                  .time = count,
+                                  .channels = channels,
+                                  .in_batch = 0,
+                                  .in_time = to_row,
+                                  .out_batch = 0,
+                                  .out_time = to_row});
 }
 template <class T, class S>
 double row_product(const T* a, const S* b, index_t channels) {
