@@ -49,7 +49,7 @@ inline constexpr bool ignores_embeddings<gated<E>> = code_encoder<E>;
 ///
 /// Codes (`code_encoder`) are formed in blocks of 64 KB for each part of a split. Where E adds without a code (PEG), `add` allocates x once
 /// more in S, and what E adds is the difference, which rounds to S: E's error grows by half a last place of what it writes.
-/// Biases of encoders with `bias_tile` are formed in tiles of 64 KB, or 128 in double. For others, which read queries or
+/// Biases of encoders with `bias_tile` are formed in tiles of 16 KB, or 32 in double. For others, which read queries or
 /// gates or are the user's, `bias` allocates the scores once more in S; what such an E adds must not depend on the scores that come in. An
 /// infinite bias is a mask: a gate of 0 lifts it, no other one changes it.
 ///
@@ -200,7 +200,7 @@ class gated {
   friend bool operator==(const gated&, const gated&) = default;
 
  private:
-  static constexpr index_t tile_rows = 16, tile_keys = 1024;
+  static constexpr index_t tile_rows = 16, tile_keys = 256;
   static constexpr bool has_tiles = bias_encoder<E> && requires(const E& e, const tensor_view<scalar, 2>& values, const tile_place& place,
                                                                 const state& at) { e.bias_tile(values, place, at); };
 
@@ -219,7 +219,7 @@ class gated {
            const executor& run)
         : self_(self), extents_(extents), at_(at) {
       if constexpr (has_tiles) {
-        nothing_.assign(static_cast<std::size_t>(tile_rows * tile_keys), scalar(-0.0));
+        nothing_.assign(static_cast<std::size_t>(tile_keys), scalar(-0.0));
         scalar last = 0;
         self.encoder_.bias_tile(tensor_view<scalar, 2>(&last, {1, 1}), {extents[0] - 1, extents[1] - 1, extents[2] - 1, extents[3] - 1},
                                 at);
@@ -238,7 +238,7 @@ class gated {
         for (index_t j = 0, m; j < keys; j += m) {
           m = std::min(tile_keys, keys - j);
           if constexpr (has_tiles) {
-            std::copy_n(nothing_.data(), n * m, spare);  // added to it, a bias keeps a zero's sign
+            for (index_t k = 0; k < n; ++k) std::copy_n(nothing_.data(), m, spare + k * m);  // added to it, a bias keeps a zero's sign
             self_.encoder_.bias_tile(tensor_view<scalar, 2>(spare, {n, m}), {b, h, i, j}, at_);
             act(tile{spare, m, i, n, j, m});
           } else {
