@@ -200,7 +200,7 @@ class gated {
   friend bool operator==(const gated&, const gated&) = default;
 
  private:
-  static constexpr index_t tile_rows = 16, tile_keys = 256;
+  static constexpr index_t most_rows = 16, most_values = 4096;  // of a tile, which has whole rows of scores where they are no longer
   static constexpr bool has_tiles = bias_encoder<E> && requires(const E& e, const tensor_view<scalar, 2>& values, const tile_place& place,
                                                                 const state& at) { e.bias_tile(values, place, at); };
 
@@ -217,9 +217,13 @@ class gated {
     template <class Q>
     biases(const gated& self, const std::array<index_t, 4>& extents, const attention_inputs<Q>& inputs, const state& at,
            const executor& run)
-        : self_(self), extents_(extents), at_(at) {
+        : self_(self),
+          extents_(extents),
+          at_(at),
+          tile_keys_(std::min(extents[3], most_values)),
+          tile_rows_(std::clamp<index_t>(most_values / tile_keys_, 1, most_rows)) {
       if constexpr (has_tiles) {
-        nothing_.assign(static_cast<std::size_t>(tile_keys), scalar(-0.0));
+        nothing_.assign(static_cast<std::size_t>(tile_keys_), scalar(-0.0));
         scalar last = 0;
         self.encoder_.bias_tile(tensor_view<scalar, 2>(&last, {1, 1}), {extents[0] - 1, extents[1] - 1, extents[2] - 1, extents[3] - 1},
                                 at);
@@ -228,15 +232,16 @@ class gated {
         encode_scores(self.encoder_, score_view<scalar>(whole_.data(), extents), inputs, at, run);
       }
     }
-    static constexpr index_t tile_values() noexcept { return has_tiles ? tile_rows * tile_keys : 0; }
+    index_t tile_keys() const noexcept { return tile_keys_; }
+    index_t tile_values() const noexcept { return has_tiles ? tile_rows_ * tile_keys_ : 0; }
     /// Calls act(tile) for tiles that together are those queries of one head, and all keys. It may change them.
     template <class Act>
     void for_each_tile(index_t b, index_t h, index_t query, index_t queries, scalar* spare, const Act& act) const {
       const index_t keys = extents_[3];
       for (index_t i = query, n; i < query + queries; i += n) {
-        n = std::min(tile_rows, query + queries - i);
+        n = std::min(tile_rows_, query + queries - i);
         for (index_t j = 0, m; j < keys; j += m) {
-          m = std::min(tile_keys, keys - j);
+          m = std::min(tile_keys_, keys - j);
           if constexpr (has_tiles) {
             for (index_t k = 0; k < n; ++k) std::copy_n(nothing_.data(), m, spare + k * m);  // added to it, a bias keeps a zero's sign
             self_.encoder_.bias_tile(tensor_view<scalar, 2>(spare, {n, m}), {b, h, i, j}, at_);
@@ -252,6 +257,7 @@ class gated {
     const gated& self_;
     std::array<index_t, 4> extents_;
     const state& at_;
+    index_t tile_keys_, tile_rows_;
     std::vector<scalar> nothing_;
     mutable std::vector<scalar> whole_;
   };
@@ -277,7 +283,7 @@ class gated {
 
   static void gate_queries(const tile& one, const tensor_view<const scalar, 2>& gates, index_t b) {
     if (!gates) return;
-    std::array<double, tile_rows> own;
+    std::array<double, most_rows> own;
     for (index_t i = 0; i < one.queries; ++i) own[static_cast<std::size_t>(i)] = static_cast<double>(gates(b, one.query + i));
     detail::scale_rows(one.values, one.row, one.queries, one.keys, own.data());
     for (index_t i = 0; i < one.queries; ++i)
@@ -289,18 +295,18 @@ class gated {
                           const state& at, const executor& run) const {
     const index_t batch = d.extent(0), heads = d.extent(1), queries = d.extent(2), keys = d.extent(3);
     constexpr index_t most_chunks = 16;  // of queries, with sums of their own over the keys
-    const index_t chunk = std::max(tile_rows, (queries + most_chunks - 1) / most_chunks), chunks = (queries + chunk - 1) / chunk;
+    const index_t chunk = std::max(most_rows, (queries + most_chunks - 1) / most_chunks), chunks = (queries + chunk - 1) / chunk;
     const biases from(*this, d.extents(), inputs, at, run);
     std::vector<double> query_sums(d_inputs.query_gates ? static_cast<std::size_t>(batch * queries) : 0);
     std::vector<double> key_sums(d_inputs.key_gates ? static_cast<std::size_t>(batch * chunks * keys) : 0);
-    const index_t parts = run.parts(batch * chunks, nanoseconds(d)), spare = from.tile_values() + tile_keys;
+    const index_t parts = run.parts(batch * chunks, nanoseconds(d)), spare = from.tile_values() + from.tile_keys();
     std::vector<scalar> memory(static_cast<std::size_t>(parts * spare));
     run.split(batch * chunks, parts, [&](index_t part, index_t item, index_t end) {
       scalar* const row = memory.data() + part * spare;
       for (; item < end; ++item) {
         const index_t b = item / chunks, first = item % chunks * chunk, count = std::min(chunk, queries - first);
         for (index_t h = 0; h < heads; ++h)
-          from.for_each_tile(b, h, first, count, row + tile_keys, [&](const tile& one) {
+          from.for_each_tile(b, h, first, count, row + from.tile_keys(), [&](const tile& one) {
             if (d_inputs.key_gates)
               for (index_t i = 0; i < one.queries; ++i) {
                 detail::widen_row(&d(b, h, one.query + i, one.key), row, one.keys, gate_of<scalar>(inputs.query_gates, b, one.query + i));
