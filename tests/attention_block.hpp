@@ -16,13 +16,15 @@ struct attention_block {
 
   std::ptrdiff_t heads, channels;  // of each head
   bool causal = false;             // by positions
+  tokens log_gates{};              // [batch, time, head], of encoders that forget
+  matrix gates{};                  // [batch, time], of embeddings, queries and keys
 
   /// The context [batch, time, heads * channels] of x [batch, time, heads * channels], all of whose tokens attend to one another.
   template <posenc::position_encoder E>
   tokens operator()(const E& encoder, tokens x, const posenc::positions& at) const {
     using namespace posenc;
     const index_t batch = x.dimension(0), time = x.dimension(1), width = heads * channels;
-    encode_embeddings(encoder, x, at);
+    encode_embeddings(encoder, x, {.gates = gates}, at);
 
     tokens q = project(x, 1), k = project(x, 2), v = project(x, 3);
     const auto heads_of = [&](auto& tensor) { return split_heads(tensor, {.heads = heads, .channels = channels}); };
@@ -36,8 +38,15 @@ struct attention_block {
       for (index_t c = 0; c < channels; ++c) sum += heads_of(q)(b, i, h, c) * heads_of(k)(b, j, h, c);
       return scale * sum;
     });
-    encode_scores(encoder, scores, attention_inputs<double>{.scale = scale, .queries = heads_of(q), .keys = heads_of(k), .causal = causal},
-                  state);
+    const attention_inputs<double> inputs{.scale = scale,
+                                          .queries = heads_of(q),
+                                          .keys = heads_of(k),
+                                          .causal = causal,
+                                          .log_gates = log_gates,
+                                          .values = heads_of(v),
+                                          .query_gates = gates,
+                                          .key_gates = gates};
+    encode_scores(encoder, scores, inputs, state);
     for_each(scores, [&](index_t b, index_t h, index_t i, index_t j) {
       const bool counts = at(b, j) != no_position && !(causal && at(b, j) > at(b, i));
       return counts ? std::exp(scores(b, h, i, j)) : 0.0;
@@ -55,7 +64,7 @@ struct attention_block {
             for (index_t c = 0; c < channels; ++c) heads_of(context)(b, i, h, c) += scores(b, h, i, j) * heads_of(v)(b, j, h, c);
           }
         }
-    encode_context(encoder, heads_of(context), scores, state);
+    encode_context(encoder, heads_of(context), scores, inputs, state);
     return context;
   }
 

@@ -198,6 +198,7 @@ void encode_embeddings(const E& encoder, X&& x, const positions& at, [[maybe_unu
 
 /// The same between whole positions, for encoders that take coordinates: one that adds and does not take them does not compile.
 template <position_encoder E, writable_tensor X>
+  requires(!contextual_additive_encoder<E>)
 void encode_embeddings(const E& encoder, X&& x, const coordinates& at, [[maybe_unused]] const executor& run = {}) {
   if constexpr (additive_encoder<E>) {
     const auto view = batched(x);

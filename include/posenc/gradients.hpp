@@ -76,6 +76,10 @@ concept reads_embeddings =
 template <class E>
 concept needs_embeddings = reads_embeddings<E> || contextual_additive_encoder<E>;
 
+/// True for contextual additive encoders that read inputs alone, so that they may follow others in `compose`.
+template <class E>
+inline constexpr bool ignores_embeddings = false;
+
 /// d_x: the gradient of the embeddings, in and out. Only for encoders whose gradient needs no more, so that forgetting it does not compile.
 template <position_encoder E, writable_tensor X>
   requires(!needs_embeddings<E>)

@@ -30,6 +30,17 @@ static_assert(stages<compose<compose<rope<float>>, compose<alibi<float>, values>
 static_assert(position_encoder<compose<learned>> && position_encoder<compose<rope<float>, alibi<float>, shaw, values, no_encoding>> &&
               position_encoder<compose<compose<rope<float>>, learned>>);
 
+// One part that reads inputs makes all get them, stage by stage.
+using emphasis = doubles::emphasis<float>;
+using scaled = doubles::scaled_values<float>;
+static_assert(contextual_additive_encoder<compose<emphasis>> && !additive_encoder<compose<emphasis>> &&
+              contextual_additive_encoder<compose<learned, emphasis>> && !additive_encoder<compose<learned, emphasis>>);
+static_assert(contextual_value_encoder<compose<scaled>> && !value_encoder<compose<values, scaled>> &&
+              contextual_value_encoder<compose<values, compose<scaled>>>);
+static_assert(!contextual_additive_encoder<compose<learned, scaled>> && additive_encoder<compose<learned, scaled>> &&
+              !contextual_value_encoder<compose<values, emphasis>> && value_encoder<compose<values, emphasis>>);
+static_assert(position_encoder<compose<emphasis, scaled, shaw, rope<float>>> && trainable<compose<emphasis, scaled>>);
+
 template <class... Parts>
 concept composable = requires { typename compose<Parts...>; };
 static_assert(composable<no_encoding> && !composable<> && !composable<int> && !composable<rope<float>, int>);

@@ -88,6 +88,12 @@ struct biases_in_context : base {
 struct adds_values : base {
   void add_values(head_view<float>, score_view<const float>, const attention_positions&) const;
 };
+struct adds_in_context : base {
+  void add(token_view<float>, const embedding_inputs<float>&, const positions&) const;
+};
+struct adds_values_in_context : base {
+  void add_values(head_view<float>, score_view<const float>, const attention_inputs<float>&, const attention_positions&) const;
+};
 struct does_all : adds, rotates {
   using scalar = float;
   static constexpr std::string_view name() { return "all"; }
@@ -97,6 +103,13 @@ struct does_all : adds, rotates {
   void add_values(head_view<float>, score_view<const float>, const attention_positions&) const;
   bool operator==(const does_all&) const;
 };
+
+static_assert(contextual_additive_encoder<adds_in_context> && !additive_encoder<adds_in_context> && position_encoder<adds_in_context>);
+static_assert(contextual_value_encoder<adds_values_in_context> && !value_encoder<adds_values_in_context> &&
+              position_encoder<adds_values_in_context>);
+static_assert(!contextual_additive_encoder<adds> && !contextual_additive_encoder<biases_in_context> && !contextual_additive_encoder<int>);
+static_assert(!contextual_value_encoder<adds_values> && !contextual_value_encoder<biases_in_context> && !contextual_value_encoder<int>);
+static_assert(!contextual_bias_encoder<adds_in_context> && !contextual_bias_encoder<adds_values_in_context>);
 
 template <class E>
 inline constexpr int stages =
@@ -147,6 +160,21 @@ struct has_another_state : base {
 static_assert(!position_encoder<returns_something> && !position_encoder<is_not_const> && !position_encoder<wants_another_scalar> &&
               !position_encoder<lacks_positions> && !position_encoder<lacks_the_role> && !position_encoder<lacks_const_weights> &&
               !position_encoder<lacks_the_state> && !position_encoder<has_another_state>);
+
+struct lacks_positions_in_context : base {
+  void add(token_view<float>, const embedding_inputs<float>&) const;
+};
+struct reads_what_attention_reads : base {
+  void add(token_view<float>, const attention_inputs<float>&, const positions&) const;
+};
+struct lacks_weights_in_context : base {
+  void add_values(head_view<float>, const attention_inputs<float>&, const attention_positions&) const;
+};
+struct reads_inputs_last : base {
+  void add_values(head_view<float>, score_view<const float>, const attention_positions&, const attention_inputs<float>&) const;
+};
+static_assert(!position_encoder<lacks_positions_in_context> && !position_encoder<reads_what_attention_reads> &&
+              !position_encoder<lacks_weights_in_context> && !position_encoder<reads_inputs_last>);
 
 // Half right is not enough.
 struct adds_but_rotates_wrongly : adds {
@@ -274,6 +302,27 @@ concept scores_with_inputs = requires(const E& e, Eigen::Tensor<float, 4>& score
                                       const state_t<E>& state) { encode_scores(e, scores, inputs, state); };
 static_assert(scores_without_inputs<biases> && scores_without_inputs<adds> && !scores_without_inputs<biases_in_context>);
 static_assert(scores_with_inputs<biases> && scores_with_inputs<adds> && scores_with_inputs<biases_in_context>);
+
+template <class E>
+concept embeds_coordinates = requires(const E& e, Eigen::Tensor<float, 3>& x, const coordinates& at) { encode_embeddings(e, x, at); };
+template <class E>
+concept embeds_with_inputs = requires(const E& e, Eigen::Tensor<float, 3>& x, const embedding_inputs<float>& inputs, const positions& at) {
+  encode_embeddings(e, x, inputs, at);
+};
+static_assert(!embeds<adds_in_context, Eigen::Tensor<float, 3>&> && !embeds_coordinates<adds_in_context> &&
+              embeds_coordinates<sinusoidal<float>>);
+static_assert(embeds_with_inputs<adds_in_context> && embeds_with_inputs<adds> && embeds_with_inputs<rotates>);
+
+template <class E>
+concept context_without_inputs = requires(const E& e, head_view<float> y, score_view<const float> weights, const state_t<E>& state) {
+  encode_context(e, y, weights, state);
+};
+template <class E>
+concept context_with_inputs =
+    requires(const E& e, head_view<float> y, score_view<const float> weights, const attention_inputs<float>& inputs,
+             const state_t<E>& state) { encode_context(e, y, weights, inputs, state); };
+static_assert(context_without_inputs<adds_values> && context_without_inputs<adds> && !context_without_inputs<adds_values_in_context>);
+static_assert(context_with_inputs<adds_values> && context_with_inputs<adds> && context_with_inputs<adds_values_in_context>);
 
 template <class Q>
 concept may_be_queries = requires(const rotates& e, Q&& q, const attention_positions& at) { encode_queries_keys(e, q, q, at); };

@@ -2,10 +2,12 @@
 #include <posenc/concepts.hpp>
 
 #include <posenc/alibi.hpp>
+#include <posenc/combine/gated.hpp>
 #include <posenc/no_encoding.hpp>
 #include <posenc/rope.hpp>
 #include <posenc/sinusoidal.hpp>
 
+#include "attention_block.hpp"
 #include "catch.hpp"
 #include "doubles.hpp"
 #include "random.hpp"
@@ -43,12 +45,15 @@ struct trace {
   template <position_encoder E>
   trace& encode(const E& encoder) {
     const block3 gates = random_tensor<block3>(7, 2, 5, 3);
+    const block4 v = random_tensor<block4>(8, 2, 5, 3, 4);
+    const auto token_gates = random_tensor<Eigen::Tensor<double, 2, Eigen::RowMajor>>(9, 2, 5);
     const auto state = prepare(encoder, five);
     const auto queries = heads(q, axis_order::time_head), keys = heads(k, axis_order::time_head);
-    encode_embeddings(encoder, x, five.queries);
+    encode_embeddings(encoder, x, {.gates = token_gates}, five.queries);
     encode_queries_keys(encoder, queries, keys, state);
     encode_scores(encoder, scores, {.scale = 0.5, .queries = queries, .keys = keys, .log_gates = gates}, state);
-    encode_context(encoder, heads(context, axis_order::time_head), weights, state);
+    encode_context(encoder, heads(context, axis_order::time_head), weights, {.scale = 0.5, .values = heads(v, axis_order::time_head)},
+                   state);
     return *this;
   }
 };
@@ -84,6 +89,9 @@ TEST_CASE("each encoder acts at its stages and nowhere else", "[concepts]") {
   CHECK(stages(doubles::shaw_keys<double>{random_table(3, 4)}) == "scores ");
   CHECK(stages(doubles::forgetting{}) == "scores ");
   CHECK(stages(doubles::shaw_values<double>{random_table(3, 4)}) == "context ");
+  CHECK(stages(doubles::previous<double>{random_table(1, 12)}) == "x ");
+  CHECK(stages(doubles::emphasis<double>{random_table(5, 12)}) == "x ");
+  CHECK(stages(doubles::scaled_values<double>{random_table(3, 4)}) == "context ");
 }
 
 TEST_CASE("the stages pass on what they are given", "[concepts]") {
@@ -133,6 +141,75 @@ TEST_CASE("the stages pass on what they are given", "[concepts]") {
   }
 }
 
+TEST_CASE("embeddings and contexts come with their inputs", "[concepts]") {
+  SECTION("gates of tokens, for embeddings of any rank") {
+    const doubles::emphasis<double> emphasis{random_table(3, 4)};
+    Eigen::Tensor<double, 4> x(4, 3, 1, 2);  // [2, 1, time 3, channel 4]
+    x.setConstant(2);
+    Eigen::Tensor<double, 2, Eigen::RowMajor> gates(2, 3);
+    gates.setValues({{0, 1, 0}, {0, 0, 0.5}});
+    encode_embeddings(emphasis, x, {.gates = gates}, positions::range(3));
+    CHECK(x(3, 0, 0, 0) == 2);
+    CHECK(x(3, 1, 0, 0) == 4 + emphasis.codes(1, 3));
+    CHECK(x(1, 2, 0, 1) == 3 + 0.5 * emphasis.codes(2, 1));
+  }
+  SECTION("values") {
+    const doubles::scaled_values<double> scaled{random_table(3, 4)};
+    block4 weights(1, 1, 5, 5), y(1, 5, 1, 4), v = random_tensor<block4>(1, 1, 5, 1, 4);
+    weights.setZero(), y.setConstant(1);
+    weights(0, 0, 2, 3) = 0.5;
+    encode_context(scaled, heads(y, axis_order::time_head), weights, {.scale = 1, .values = heads(v, axis_order::time_head)}, five);
+    CHECK(y(0, 2, 0, 1) == 1 + 0.5 * v(0, 3, 0, 1) * scaled.codes(2, 1));
+    CHECK(y(0, 3, 0, 1) == 1);
+  }
+  SECTION("which others need not have") {
+    block3 with = random_tensor<block3>(2, 1, 5, 4), without = with;
+    const doubles::learned<double> learned{random_table(5, 4)};
+    encode_embeddings(learned, with, {}, five.queries);
+    encode_embeddings(learned, without, five.queries);
+    CHECK(same(with, without));
+    const doubles::shaw_values<double> shaw{random_table(3, 4)};
+    block4 weights = random_tensor<block4>(3, 1, 1, 5, 5), y = random_tensor<block4>(4, 1, 5, 1, 4), y_without = y;
+    encode_context(shaw, heads(y, axis_order::time_head), weights, {.scale = 1}, five);
+    encode_context(shaw, heads(y_without, axis_order::time_head), weights, five);
+    CHECK(same(y, y_without));
+  }
+}
+
+TEST_CASE("inputs and executors reach encoders that read them", "[concepts]") {
+  Eigen::ThreadPool pool(3);
+  const Eigen::ThreadPoolDevice device(&pool, 3);
+  const doubles::reader reader{std::make_shared<std::string>()};
+  block3 x(1, 5, 8);
+  block4 scores(1, 2, 5, 5), y(1, 5, 2, 4);
+  Eigen::Tensor<double, 2, Eigen::RowMajor> gates(1, 7);
+  const auto context = heads(y, axis_order::time_head);
+  for (const executor& run : {executor(), executor(device)}) {
+    encode_embeddings(reader, x, {.gates = gates}, five.queries, run);
+    encode_scores(reader, scores, {.scale = 1, .key_gates = gates}, five, run);
+    encode_context(reader, context, scores, {.scale = 1, .values = context}, five, run);
+  }
+  CHECK(*reader.log ==
+        "add 7 of 5 on 1; bias 7 of 5 on 1; add_values 5 of 5 on 1; add 7 of 5 on 3; bias 7 of 5 on 3; add_values 5 of 5 on 3; ");
+}
+
+TEST_CASE("an attention block gives encoders all that they may read", "[concepts]") {
+  const auto x = random_tensor<block3>(1, 2, 5, 12);
+  attention_block block{.heads = 3, .channels = 4};
+  block.log_gates = random_tensor<block3>(2, 2, 5, 3);
+  block.gates = random_tensor<attention_block::matrix>(3, 2, 5);
+  const block3 plain = block(no_encoding{}, x, five.queries);
+  const auto changes = [&](const position_encoder auto& encoder) { return !same(block3(block(encoder, x, five.queries)), plain); };
+  CHECK_FALSE(changes(no_encoding{}));
+  CHECK(changes(doubles::emphasis<double>{random_table(5, 12)}));
+  CHECK(changes(doubles::shaw_keys<double>{random_table(3, 4)}));
+  CHECK(changes(doubles::forgetting{}));
+  CHECK(changes(doubles::scaled_values<double>{random_table(3, 4)}));
+  block.gates.setConstant(1);
+  CHECK(same(block3(block(gated(alibi<double>({.heads = 3, .form = alibi_form::symmetric})), x, five.queries)),
+             block3(block(alibi<double>({.heads = 3, .form = alibi_form::symmetric}), x, five.queries))));
+}
+
 TEST_CASE("scores need no inputs for encoders that read none", "[concepts]") {
   const alibi<float> alibi({.heads = 1, .form = alibi_form::symmetric});
   Eigen::Tensor<float, 4> with(2, 1, 1, 1), without(2, 1, 1, 1);
@@ -159,6 +236,12 @@ TEST_CASE("a missing input is named", "[concepts]") {
   CHECK_THROWS_WITH(encode_scores(doubles::shaw_keys<double>{random_table(3, 4)}, scores, {.scale = 1}, five),
                     "[shaw_keys] needs .queries");
   CHECK_THROWS_WITH(encode_scores(doubles::forgetting{}, scores, {.scale = 1}, five), "[forgetting] needs .log_gates");
+  block3 x(1, 5, 4);
+  block4 y(1, 5, 3, 4);
+  CHECK_THROWS_WITH(encode_embeddings(doubles::emphasis<double>{random_table(5, 4)}, x, {}, five.queries), "[emphasis] needs .gates");
+  CHECK_THROWS_WITH(
+      encode_context(doubles::scaled_values<double>{random_table(3, 4)}, heads(y, axis_order::time_head), scores, {.scale = 1}, five),
+      "[scaled_values] needs .values");
 }
 
 TEST_CASE("inputs and passes have defaults that do nothing", "[concepts]") {
@@ -168,6 +251,9 @@ TEST_CASE("inputs and passes have defaults that do nothing", "[concepts]") {
   CHECK((score_pass{}.scale == 1 && !score_pass{}.causal));
   const attention_gradients<float> gradients;
   CHECK((!gradients.queries && !gradients.keys && !gradients.log_gates));
+  CHECK((!inputs.values && !inputs.gate_keys && !inputs.query_gates && !inputs.key_gates && !embedding_inputs<float>().gates));
+  CHECK(
+      (!gradients.values && !gradients.gate_keys && !gradients.query_gates && !gradients.key_gates && !embedding_gradients<float>().gates));
 }
 
 // ---- state ---------------------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ using namespace posenc;
 
 namespace {
 
+using block2 = Eigen::Tensor<double, 2, Eigen::RowMajor>;
 using block3 = Eigen::Tensor<double, 3, Eigen::RowMajor>;
 using block4 = Eigen::Tensor<double, 4, Eigen::RowMajor>;
 
@@ -46,6 +47,7 @@ struct attention {
 
   E encoder;
   block3 x = random_tensor<block3>(1, batch, time, count* channels), gates = random_tensor<block3>(2, batch, time, count);
+  block2 token_gates = random_tensor<block2>(6, batch, time);
   const std::vector<double> to_q = random_vector<double>(3, count* channels), to_k = random_vector<double>(4, count* channels);
   const block4 importance = random_tensor<block4>(5, batch, time, count, channels);
   const attention_positions at{positions::offsets(std::array{0, 3}, time), positions::offsets(std::array{0, 3}, time)};
@@ -55,12 +57,13 @@ struct attention {
   block4 q{batch, time, count, channels}, k = q, y = q, weights{batch, count, time, time};
 
   static head_view<double> by_heads(block4& tensor) { return heads(tensor, axis_order::time_head); }
+  static head_view<double> by_heads(block3& tensor) { return split_heads(tensor, {.heads = count, .channels = channels}); }
   static std::size_t flat(index_t h, index_t c) { return static_cast<std::size_t>(h * channels + c); }
 
   double loss() {
     const auto state = prepare(encoder, at);
     encoded = x;
-    encode_embeddings(encoder, encoded, at.queries);
+    encode_embeddings(encoder, encoded, {.gates = token_gates}, at.queries);
     doubles::for_each(tokens, [&](index_t b, index_t t, index_t h, index_t c) {
       q(b, t, h, c) = to_q[flat(h, c)] * encoded(b, t, h * channels + c);
       k(b, t, h, c) = to_k[flat(h, c)] * encoded(b, t, h * channels + c);
@@ -79,7 +82,7 @@ struct attention {
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
       for (index_t c = 0; c < channels; ++c) y(b, i, h, c) += weights(b, h, i, j) * encoded(b, j, h * channels + c);
     });
-    encode_context(encoder, by_heads(y), weights, state);
+    encode_context(encoder, by_heads(y), weights, {.scale = scale, .values = by_heads(encoded)}, state);
     double total = 0;
     doubles::for_each(tokens, [&](index_t b, index_t t, index_t h, index_t c) { total += importance(b, t, h, c) * y(b, t, h, c); });
     return total;
@@ -87,17 +90,19 @@ struct attention {
 
   struct gradients {
     block3 x, gates;
+    block2 token_gates;
     gradient_buffer<double> parameters;
   };
   gradients backward() {
     loss();
     const auto state = prepare(encoder, at);
-    gradients d{zeros<block3>(batch, time, count * channels), zeros<block3>(batch, time, count),
+    gradients d{zeros<block3>(batch, time, count * channels), zeros<block3>(batch, time, count), zeros<block2>(batch, time),
                 gradient_buffer<double>(posenc::parameters(encoder))};
     block4 d_y = importance, d_weights = zeros<block4>(batch, count, time, time);
     block4 d_q = zeros<block4>(batch, time, count, channels), d_k = d_q;
 
-    encode_context_backward(encoder, by_heads(d_y), weights, d_weights, state, d.parameters.spans());
+    encode_context_backward(encoder, by_heads(d_y), weights, d_weights, {.scale = scale, .values = by_heads(encoded)},
+                            {.values = by_heads(d.x)}, state, d.parameters.spans());
     doubles::for_each(pairs, [&](index_t b, index_t h, index_t i, index_t j) {
       for (index_t c = 0; c < channels; ++c) {
         d_weights(b, h, i, j) += d_y(b, i, h, c) * encoded(b, j, h * channels + c);
@@ -123,7 +128,7 @@ struct attention {
     doubles::for_each(tokens, [&](index_t b, index_t t, index_t h, index_t c) {
       d.x(b, t, h * channels + c) += to_q[flat(h, c)] * d_q(b, t, h, c) + to_k[flat(h, c)] * d_k(b, t, h, c);
     });
-    encode_embeddings_backward(encoder, d.x, at.queries, d.parameters.spans());
+    encode_embeddings_backward(encoder, d.x, x, {.gates = token_gates}, {.gates = d.token_gates}, at.queries, d.parameters.spans());
     return d;
   }
 };
@@ -139,6 +144,7 @@ void check_gradients(const position_encoder auto& encoder) {
   };
   for (index_t n = 0; n < block.x.size(); ++n) compare(block.x.data()[n], exact.x.data()[n]);
   for (index_t n = 0; n < block.gates.size(); ++n) compare(block.gates.data()[n], exact.gates.data()[n]);
+  for (index_t n = 0; n < block.token_gates.size(); ++n) compare(block.token_gates.data()[n], exact.token_gates.data()[n]);
   const auto all = posenc::parameters(block.encoder);
   REQUIRE(exact.parameters.spans().size() == all.size());
   for (std::size_t p = 0; p < all.size(); ++p)
@@ -235,10 +241,37 @@ TEST_CASE("gradients equal difference quotients, through a whole attention block
   SECTION("queries") { check_gradients(keys); }
   SECTION("gates") { check_gradients(doubles::forgetting{}); }
   SECTION("values") { check_gradients(values); }
+  const doubles::previous<double> before{random_table(1, 8)};
+  const doubles::emphasis<double> emphasis{random_table(7, 8)};
+  const doubles::scaled_values<double> scaled{random_table(5, 4)};
+  SECTION("embeddings that are read") { check_gradients(before); }
+  SECTION("gates of tokens") { check_gradients(emphasis); }
+  SECTION("values that are read") { check_gradients(scaled); }
+  SECTION("embeddings that are read first, then more") { check_gradients(compose(halves, before, learned, scaled, values, slopes)); }
+  SECTION("gates of tokens in a composition") { check_gradients(compose(emphasis, learned, keys, compose(scaled, values))); }
   SECTION("everything at once") {
     check_gradients(compose(learned, slopes, halves, keys, sine, doubles::forgetting{}, pairs, values, learned, no_encoding{}));
   }
   SECTION("a composition inside another") { check_gradients(compose(slopes, compose(values, rope(halves), learned), values)); }
+}
+
+TEST_CASE("inputs, their gradients and executors reach encoders that read them", "[gradients]") {
+  Eigen::ThreadPool pool(3);
+  const Eigen::ThreadPoolDevice device(&pool, 3);
+  const doubles::reader reader{std::make_shared<std::string>()};
+  const attention_positions five{positions::range(5), positions::range(5)};
+  block3 x(1, 5, 8);
+  block4 scores(1, 2, 5, 5), y(1, 5, 2, 4);
+  block2 gates(1, 7), d_gates(1, 30);
+  const auto context = heads(y, axis_order::time_head);
+  for (const executor& run : {executor(), executor(device)}) {
+    encode_embeddings_backward(reader, x, x, {.gates = gates}, {.gates = d_gates}, five.queries, {}, run);
+    encode_scores_backward(reader, scores, {.scale = 1, .key_gates = gates}, {.key_gates = d_gates}, five, {}, run);
+    encode_context_backward(reader, context, scores, scores, {.scale = 1, .values = context}, {.values = context}, five, {}, run);
+  }
+  CHECK(*reader.log ==
+        "add back 37 of 5 on 1; bias back 37 of 5 on 1; add_values back 10 of 5 on 1; "
+        "add back 37 of 5 on 3; bias back 37 of 5 on 3; add_values back 10 of 5 on 3; ");
 }
 
 TEST_CASE("gradients of inputs that nobody wants are skipped", "[gradients]") {

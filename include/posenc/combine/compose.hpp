@@ -24,6 +24,8 @@ template <position_encoder... Parts>
 class compose;
 template <class... Parts>
 inline constexpr bool detail::acts_through_parts<compose<Parts...>> = true;
+template <class... Parts>
+inline constexpr bool ignores_embeddings<compose<Parts...>> = ((!needs_embeddings<Parts> || ignores_embeddings<Parts>) && ...);
 
 /// Applies its parts in order, each at the stages where it acts; backward in reverse. It has exactly the verbs that its parts have.
 /// Parts share one scalar; their parameters stand one after the other.
@@ -50,6 +52,11 @@ class compose {
   void require_fits(const token_view<T>& x, const At& at) const {
     std::apply([&](const auto&... part) { (detail::require_fits(part, x, at), ...); }, parts_);
   }
+  template <class T>
+  void require_fits(const token_view<T>& x, const embedding_inputs<T>& inputs, const positions& at) const {
+    require_fits(x, at);
+    std::apply([&](const auto&... part) { (detail::require_fits(part, x, inputs, at), ...); }, parts_);
+  }
   template <class S>
   void require_fits(const head_view<S>& x, operand role, const state& states) const {
     forward([&](const auto& part, const auto& own) { detail::require_fits(part, x, role, own); }, states);
@@ -57,6 +64,21 @@ class compose {
   template <class T>
   void require_fits(const score_view<T>& scores, const state& states) const {
     forward([&](const auto& part, const auto& own) { detail::require_fits(part, scores, own); }, states);
+  }
+  template <class T, class Q>
+  void require_fits(const score_view<T>& scores, const attention_inputs<Q>& inputs, const state& states) const {
+    require_fits(scores, states);
+    forward([&](const auto& part, const auto& own) { detail::require_fits(part, scores, inputs, own); }, states);
+  }
+  template <class S, class W>
+  void require_fits(const head_view<S>& context, const score_view<W>& weights, const state& states) const {
+    forward([&](const auto& part, const auto& own) { detail::require_fits(part, context, weights, own); }, states);
+  }
+  template <class S, class W, class Q>
+  void require_fits(const head_view<S>& context, const score_view<W>& weights, const attention_inputs<Q>& inputs,
+                    const state& states) const {
+    require_fits(context, weights, states);
+    forward([&](const auto& part, const auto& own) { detail::require_fits(part, context, weights, inputs, own); }, states);
   }
 
   /// Codes that depend on positions alone are added in one pass over x: the same bits as one after the other in float and double, and one
@@ -77,7 +99,7 @@ class compose {
     requires(contextual_additive_encoder<Parts> || ...)
   void add(X&& x, const embedding_inputs<element_t<X>>& inputs, const positions& at, const executor& run = {}) const {
     const auto view = batched(x);
-    require_fits(view, at);
+    require_fits(view, inputs, at);
     std::apply([&](const auto&... part) { (encode_embeddings(part, view, inputs, at, run), ...); }, parts_);
   }
   template <class S>
@@ -99,18 +121,20 @@ class compose {
   template <writable_tensor T, class Q>
     requires(contextual_bias_encoder<Parts> || ...)
   void bias(T&& scores, const attention_inputs<Q>& inputs, const state& states, const executor& run = {}) const {
-    require_fits(score_view<element_t<T>>(scores), states);
+    require_fits(score_view<element_t<T>>(scores), inputs, states);
     forward([&](const auto& part, const auto& own) { encode_scores(part, scores, inputs, own, run); }, states);
   }
   template <class S, readable_tensor W>
     requires((value_encoder<Parts> || ...) && !(contextual_value_encoder<Parts> || ...))
   void add_values(head_view<S> context, W&& weights, const state& states, const executor& run = {}) const {
+    require_fits(context, score_view<const std::remove_const_t<element_t<W>>>(weights), states);
     forward([&](const auto& part, const auto& own) { encode_context(part, context, weights, own, run); }, states);
   }
   template <class S, readable_tensor W, class Q>
     requires(contextual_value_encoder<Parts> || ...)
   void add_values(head_view<S> context, W&& weights, const attention_inputs<Q>& inputs, const state& states,
                   const executor& run = {}) const {
+    require_fits(context, score_view<const std::remove_const_t<element_t<W>>>(weights), inputs, states);
     forward([&](const auto& part, const auto& own) { encode_context(part, context, weights, inputs, own, run); }, states);
   }
 
@@ -233,7 +257,7 @@ class compose {
   static constexpr bool only_first_reads = [] {
     bool first = true, right = true;
     const auto ask = [&](bool adds, bool reads) { right = right && (first || !reads), first = first && !adds; };
-    (ask(additive_encoder<Parts> || contextual_additive_encoder<Parts>, needs_embeddings<Parts>), ...);
+    (ask(additive_encoder<Parts> || contextual_additive_encoder<Parts>, needs_embeddings<Parts> && !ignores_embeddings<Parts>), ...);
     return right;
   }();
 

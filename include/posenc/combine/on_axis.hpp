@@ -20,6 +20,8 @@ template <position_encoder Part>
 class on_axis;
 template <class Part>
 inline constexpr bool detail::acts_through_parts<on_axis<Part>> = true;
+template <class Part>
+inline constexpr bool ignores_embeddings<on_axis<Part>> = ignores_embeddings<Part>;
 
 /// Hands its part one axis of the positions it is given. It has exactly the verbs that the part has, and its parameters. With `compose`,
 /// the relative bias of LayoutLMv2 and v3 (Xu et al. 2021, Huang et al. 2022), of positions whose axes are place, left edge and lower edge:
@@ -64,6 +66,22 @@ class on_axis {
   template <class T>
   void require_fits(const score_view<T>& scores, const state& own) const {
     detail::require_fits(part_, scores, own.part);
+  }
+  template <class T>
+  void require_fits(const token_view<T>& x, const embedding_inputs<T>& inputs, const positions& at) const {
+    detail::require_fits(part_, x, inputs, at.axis(axis_));
+  }
+  template <class T, class Q>
+  void require_fits(const score_view<T>& scores, const attention_inputs<Q>& inputs, const state& own) const {
+    detail::require_fits(part_, scores, inputs, own.part);
+  }
+  template <class S, class W>
+  void require_fits(const head_view<S>& context, const score_view<W>& weights, const state& own) const {
+    detail::require_fits(part_, context, weights, own.part);
+  }
+  template <class S, class W, class Q>
+  void require_fits(const head_view<S>& context, const score_view<W>& weights, const attention_inputs<Q>& inputs, const state& own) const {
+    detail::require_fits(part_, context, weights, inputs, own.part);
   }
 
   template <writable_tensor X>

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <posenc/combine.hpp>
+#include <posenc/combine/gated.hpp>
 
 #include <posenc/alibi.hpp>
 #include <posenc/learned.hpp>
 #include <posenc/no_encoding.hpp>
+#include <posenc/relative/shaw.hpp>
 #include <posenc/rope.hpp>
 #include <posenc/rope/learned_rope.hpp>
 #include <posenc/sinusoidal.hpp>
@@ -113,6 +115,111 @@ TEST_CASE("one part that reads inputs makes all get them", "[combine]") {
   block4 scores(1, 2, 5, 5);
   encode_scores(both, scores, {.scale = 1}, prepare(both, five));
   CHECK(*log == "a bias; b bias with inputs; c bias; ");
+}
+
+TEST_CASE("one part that reads inputs of embeddings or of the context makes all get them", "[combine]") {
+  const doubles::emphasis<double> emphasis{random_table(5, 8)};
+  const doubles::learned<double> learned{random_table(5, 8)};
+  const doubles::shaw_values<double> shaw{random_table(3, 4)};
+  const doubles::scaled_values<double> scaled{random_table(3, 4)};
+  compose all(emphasis, shaw, learned, scaled);
+  static_assert(contextual_additive_encoder<decltype(all)> && !additive_encoder<decltype(all)>);
+  static_assert(contextual_value_encoder<decltype(all)> && !value_encoder<decltype(all)>);
+  const auto gates = random_tensor<Eigen::Tensor<double, 2, Eigen::RowMajor>>(7, 1, 5);
+  tensors together, apart, given;
+  const attention_inputs<double> values{.scale = 1, .values = given.keys};
+  encode_embeddings(all, together.x, {.gates = gates}, five.queries);
+  encode_context(all, together.context, together.weights, values, prepare(all, five));
+  emphasis.add(apart.x, {.gates = gates}, five.queries), learned.add(apart.x, five.queries);
+  shaw.add_values(apart.context, apart.weights, five), scaled.add_values(apart.context, apart.weights, values, five);
+  CHECK(together == apart);
+
+  gradient_buffer sums(parameters(all)), own(parameters(all));
+  const auto span = [&](std::size_t n) { return own.spans().subspan(n, 1); };
+  Eigen::Tensor<double, 2, Eigen::RowMajor> d_gates = gates, d_gates_apart = gates;
+  tensors d_values, d_values_apart;
+  encode_context_backward(all, together.context, together.weights, together.scores, values, {.values = d_values.keys}, prepare(all, five),
+                          sums.spans());
+  encode_embeddings_backward(all, together.x, given.x, {.gates = gates}, {.gates = d_gates}, five.queries, sums.spans());
+  scaled.add_values_backward(apart.context, apart.weights, apart.scores, values, {.values = d_values_apart.keys}, five, span(3));
+  shaw.add_values_backward(apart.context, apart.weights, apart.scores, five, span(1));
+  learned.add_backward(apart.x, five.queries, span(2));
+  emphasis.add_backward(apart.x, given.x, {.gates = gates}, {.gates = d_gates_apart}, five.queries, span(0));
+  CHECK(together == apart);
+  CHECK(d_values == d_values_apart);
+  CHECK(same(d_gates, d_gates_apart));
+  for (std::size_t n = 0; n < 4; ++n) {
+    CHECK(reference::bit_difference(sums.spans()[n], own.spans()[n]) == "");
+    CHECK(std::ranges::any_of(own.spans()[n], [](double value) { return value != 0; }));
+  }
+}
+
+TEST_CASE("executors reach parts that read inputs", "[combine]") {
+  Eigen::ThreadPool pool(3);
+  const Eigen::ThreadPoolDevice device(&pool, 3);
+  const doubles::reader reader{std::make_shared<std::string>()};
+  const auto check = [&](const auto& encoder) {
+    reader.log->clear();
+    tensors t;
+    const auto state = prepare(encoder, five);
+    const auto gates = random_tensor<Eigen::Tensor<double, 2, Eigen::RowMajor>>(7, 1, 5);
+    auto d_gates = gates;
+    const attention_inputs<double> inputs{.scale = 1, .values = t.keys, .key_gates = gates};
+    const attention_gradients<double> d_inputs{.values = t.keys, .key_gates = d_gates};
+    encode_embeddings(encoder, t.x, {.gates = gates}, five.queries, device);
+    encode_scores(encoder, t.scores, inputs, state, device);
+    encode_context(encoder, t.context, t.weights, inputs, state, device);
+    encode_embeddings_backward(encoder, t.x, t.x, {.gates = gates}, {.gates = d_gates}, five.queries, {}, device);
+    encode_scores_backward(encoder, t.scores, inputs, d_inputs, state, {}, device);
+    encode_context_backward(encoder, t.context, t.weights, t.weights, inputs, d_inputs, state, {}, device);
+    CHECK(*reader.log ==
+          "add 5 of 5 on 3; bias 5 of 5 on 3; add_values 5 of 5 on 3; add back 10 of 5 on 3; bias back 10 of 5 on 3; "
+          "add_values back 10 of 5 on 3; ");
+  };
+  check(compose(reader, waving()));
+  check(compose(compose(reader), turning()));
+  check(on_axis(reader, 0));
+}
+
+TEST_CASE("what a part's gradient reads, it reads first, or it reads no embeddings", "[combine]") {
+  const doubles::previous<double> before{random_table(1, 8)};
+  compose both(turning(), before, doubles::learned<double>{random_table(5, 8)});
+  static_assert(reads_embeddings<decltype(both)> && needs_embeddings<decltype(both)> && !reads_embeddings<decltype(compose(waving()))>);
+  gradient_buffer sums(parameters(both)), own(parameters(both));
+  tensors together, apart, given;
+  encode_embeddings_backward(both, together.x, given.x, five.queries, sums.spans());
+  both.part<2>().add_backward(apart.x, five.queries, own.spans().subspan(1, 1));
+  before.add_backward(apart.x, given.x, five.queries, own.spans().first(1));
+  CHECK(together == apart);
+  for (std::size_t n = 0; n < 2; ++n) CHECK(reference::bit_difference(sums.spans()[n], own.spans()[n]) == "");
+
+  // Gated codes read gates, not embeddings: they may follow others.
+  compose gates_later(waving(), gated(waving()), on_axis(gated(learned<double>({.rows = 5, .dim = 8})), 0));
+  static_assert(ignores_embeddings<decltype(gated(waving()))> && ignores_embeddings<decltype(gates_later)>);
+  static_assert(!ignores_embeddings<decltype(gated(before))> && !ignores_embeddings<doubles::emphasis<double>>);
+  const auto gates = random_tensor<Eigen::Tensor<double, 2, Eigen::RowMajor>>(7, 1, 5).abs().eval();
+  const Eigen::Tensor<double, 2, Eigen::RowMajor> in_range = gates;
+  gradient_buffer table(parameters(gates_later));
+  encode_embeddings_backward(gates_later, together.x, given.x, {.gates = in_range}, {}, five.queries, table.spans());
+  CHECK(table.spans()[0][8] == in_range(0, 1) * together.x(0, 1, 0));
+}
+
+TEST_CASE("nothing is written before the checks of parts that read inputs have passed", "[combine]") {
+  tensors t, kept;
+  const compose codes(waving(), gated(waving()));
+  const compose nested{compose(waving()), on_axis(gated(waving()), 0)};
+  CHECK_THROWS_WITH(encode_embeddings(codes, t.x, {}, five.queries), "[gated] the gates must be given but got none");
+  CHECK_THROWS_WITH(encode_embeddings(nested, t.x, {}, five.queries), "[gated] the gates must be given but got none");
+  const compose biases(slanting(), gated(slanting()));
+  const compose deep{slanting(), compose(on_axis(gated(slanting()), 0))};
+  const std::string missing = "[gated] the gates of queries or keys must be given but got none";
+  CHECK_THROWS_WITH(encode_scores(biases, t.scores, {.scale = 1}, biases.prepare(five)), missing);
+  CHECK_THROWS_WITH(encode_scores(deep, t.scores, {.scale = 1}, deep.prepare(five)), missing);
+  const compose values(shaw<double>({.channels = 4, .left = 1, .right = 1, .tables = relative_tables::values}),
+                       on_axis(shaw<double>({.channels = 5, .left = 1, .right = 1, .tables = relative_tables::values}), 0));
+  t.weights.setConstant(1), kept.weights.setConstant(1);
+  CHECK_THROWS_AS(encode_context(values, t.context, t.weights, {.scale = 1}, values.prepare(five)), argument_error);
+  CHECK(t == kept);
 }
 
 TEST_CASE("parameters stand one after the other", "[combine]") {

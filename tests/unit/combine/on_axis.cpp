@@ -189,6 +189,62 @@ TEST_CASE("on_axis does at every stage what its part does there alone", "[on_axi
   }
 }
 
+TEST_CASE("on_axis hands on gates and values, and what their gradients need", "[on_axis]") {
+  const index_t axis = 2;
+  const attention_positions first{page.slice(0, 3), page.slice(0, 3)}, own{axis_of(axis).slice(0, 3), axis_of(axis).slice(0, 3)};
+  const auto x = random_tensor<block3>(21, 2, 3, 4);
+  const auto gates = random_tensor<Eigen::Tensor<double, 2, Eigen::RowMajor>>(22, 2, 3);
+  SECTION("gates of tokens") {
+    const doubles::emphasis<double> part{{261, 4, random_vector<double>(23, 1044)}};
+    on_axis on(part, axis);
+    static_assert(contextual_additive_encoder<decltype(on)> && !additive_encoder<decltype(on)>);
+    auto out = x, alone = x, d = x, d_alone = x;
+    auto d_gates = gates, d_gates_alone = gates;
+    encode_embeddings(on, out, {.gates = gates}, first.queries);
+    part.add(alone, {.gates = gates}, own.queries);
+    CHECK(reference::bit_difference(out, alone) == "");
+    gradient_buffer<double> d_on(parameters(on)), d_part(parameters(on));
+    encode_embeddings_backward(on, d, out, {.gates = gates}, {.gates = d_gates}, first.queries, d_on.spans());
+    part.add_backward(d_alone, out, {.gates = gates}, {.gates = d_gates_alone}, own.queries, d_part.spans());
+    CHECK(reference::bit_difference(d, d_alone) == "");
+    CHECK(reference::bit_difference(d_gates, d_gates_alone) == "");
+    CHECK(reference::bit_difference(d_on.spans()[0], d_part.spans()[0]) == "");
+    CHECK(d_on.spans()[0][4 * 90] != 0);
+  }
+  SECTION("embeddings that are read") {
+    const doubles::previous<double> part{{1, 4, random_vector<double>(24, 4)}};
+    on_axis on(part, axis);
+    static_assert(reads_embeddings<decltype(on)>);
+    auto d = x, d_alone = x;
+    gradient_buffer<double> d_on(parameters(on)), d_part(parameters(on));
+    encode_embeddings_backward(on, d, x, first.queries, d_on.spans());
+    part.add_backward(d_alone, x, own.queries, d_part.spans());
+    CHECK(reference::bit_difference(d, d_alone) == "");
+    CHECK(reference::bit_difference(d, x) != "");
+    CHECK(reference::bit_difference(d_on.spans()[0], d_part.spans()[0]) == "");
+  }
+  SECTION("values") {
+    const doubles::scaled_values<double> part{{7, 4, random_vector<double>(25, 28)}};
+    on_axis on(part, axis);
+    static_assert(contextual_value_encoder<decltype(on)> && !value_encoder<decltype(on)>);
+    const auto weights = random_tensor<block4>(26, 2, 2, 3, 3);
+    auto v = random_tensor<block4>(27, 2, 3, 2, 4), y = random_tensor<block4>(28, 2, 3, 2, 4), alone = y, d_v = y, d_v_alone = y,
+         d_weights = weights, d_weights_alone = weights;
+    const auto view = [](auto& tensor) { return heads(tensor, axis_order::time_head); };
+    const attention_inputs<double> inputs{.scale = 1, .values = view(v)};
+    encode_context(on, view(y), weights, inputs, prepare(on, first));
+    part.add_values(view(alone), weights, inputs, own);
+    CHECK(reference::bit_difference(y, alone) == "");
+    gradient_buffer<double> d_on(parameters(on)), d_part(parameters(on));
+    encode_context_backward(on, view(y), weights, d_weights, inputs, {.values = view(d_v)}, prepare(on, first), d_on.spans());
+    part.add_values_backward(view(y), weights, d_weights_alone, inputs, {.values = view(d_v_alone)}, own, d_part.spans());
+    CHECK(reference::bit_difference(d_weights, d_weights_alone) == "");
+    CHECK(reference::bit_difference(d_v, d_v_alone) == "");
+    CHECK(reference::bit_difference(d_v, alone) != "");
+    CHECK(reference::bit_difference(d_on.spans()[0], d_part.spans()[0]) == "");
+  }
+}
+
 TEST_CASE("on_axis of a part without prepare, and of another on_axis", "[on_axis]") {
   const alibi<double> part({.heads = 2, .form = alibi_form::symmetric});
   for (index_t axis = 0; axis < 3; ++axis) {
