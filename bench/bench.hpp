@@ -160,5 +160,6 @@ void add_biases(suite& all);
 void add_relative(suite& all);
 void add_window_biases(suite& all);
 void add_linears(suite& all);
+void add_fope(suite& all);
 
 }  // namespace bench

@@ -263,6 +263,7 @@ int run(int count, char** arguments) {
   bench::add_relative(all);
   bench::add_window_biases(all);
   bench::add_linears(all);
+  bench::add_fope(all);
 
   using style = table_reporter::style;
   table_reporter table(all, add_context(), plain ? style::plain : brief ? style::smoke_table : style::table);

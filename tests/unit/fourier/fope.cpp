@@ -506,10 +506,10 @@ TEST_CASE("the gradients of fope are added to, through the stages of attention",
       CHECK(std::abs(sums.spans()[n][i] - (3 + of_queries.coefficients[n][i] + of_keys.coefficients[n][i])) < 1e-13);
 }
 
-TEMPLATE_TEST_CASE("the gradients of fope have the same bits on any number of threads, in chunks nearly", "[fope]", float,
+TEMPLATE_TEST_CASE("the gradients of fope have the same bits on any number of threads and for any storage", "[fope]", float,
                    Eigen::bfloat16) {
   constexpr index_t many = 400;
-  for (const std::size_t n : {0, 6, 9}) {
+  for (const std::size_t n : std::array<std::size_t, 3>{0, 6, 9}) {
     const form of = forms()[n];
     INFO(of.name);
     auto encoder = of.encoder<float>();
