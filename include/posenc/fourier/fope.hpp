@@ -9,6 +9,7 @@
 #include <posenc/error.hpp>  // require
 #include <posenc/executor.hpp>
 #include <posenc/fourier/fope_coefficients.hpp>
+#include <posenc/fourier/fope_columns.hpp>
 #include <posenc/fourier/fope_spectrum.hpp>
 #include <posenc/fourier/fope_tables.hpp>
 #include <posenc/frequencies.hpp>
@@ -182,31 +183,9 @@ class fope : public rotary_table_verbs<fope<S>, S> {
   double factor() const noexcept { return spectrum_.attention_factor * this->descriptor().attention_factor; }
   const std::vector<S>& cosines() const noexcept { return options_.separate_basis ? cos_coef_ : sin_coef_; }
 
-  /// What column k of head h is multiplied by.
-  double scale_of_column(const std::vector<S>& coefficients, index_t h, index_t k) const {
-    if (!options_.fourier_norm) return factor();
-    double sum = 0;
-    for (index_t f = 0; f < waves(); ++f) sum += static_cast<double>(coefficients[index(h, f, k)]);
-    require(std::isfinite(sum) && sum != 0, name(), "the coefficients of a column must have a sum that is finite and not 0", h, k, sum);
-    return factor() / sum;
+  detail::fope_columns<S> columns(const std::vector<S>& coefficients) const {
+    return {name(), coefficients, std::max<index_t>(options_.heads, 1), waves(), mixed_, options_.fourier_norm, factor()};
   }
-  void require_columns(const std::vector<S>& coefficients) const {
-    for_each_column([&](index_t h, index_t k) { scale_of_column(coefficients, h, k); });
-  }
-  std::size_t index(index_t h, index_t f, index_t k) const noexcept { return static_cast<std::size_t>((h * waves() + f) * mixed_ + k); }
-  void for_each_column(const auto& act) const {
-    for (index_t h = 0; h < std::max<index_t>(options_.heads, 1); ++h)
-      for (index_t k = 0; k < mixed_; ++k) act(h, k);
-  }
-  std::vector<S> scaled(const std::vector<S>& coefficients) const {
-    std::vector<S> all = coefficients;
-    for_each_column([&](index_t h, index_t k) {
-      const double scale = scale_of_column(coefficients, h, k);
-      for (index_t f = 0; f < waves(); ++f) all[index(h, f, k)] = static_cast<S>(static_cast<double>(all[index(h, f, k)]) * scale);
-    });
-    return all;
-  }
-
   detail::fope_mixture<S> mixture(const S* sines, const S* cosines) const {
     const S one = static_cast<S>(factor());
     const bool ones = options_.padding == fope_padding::ones;
@@ -216,7 +195,7 @@ class fope : public rotary_table_verbs<fope<S>, S> {
   rotary_table<S> table(const At& at, const executor& run) const {
     require(at.axes() == 1, name(), "the positions must have as many axes as the encoder", 1, at.axes());
     if (!options_.fourier_norm && factor() == 1) return detail::fope_table(name(), mixture(sin_coef_.data(), cosines().data()), at, run);
-    const std::vector<S> s = scaled(sin_coef_), c = options_.separate_basis ? scaled(cos_coef_) : s;
+    const std::vector<S> s = columns(sin_coef_).scaled(), c = options_.separate_basis ? columns(cos_coef_).scaled() : s;
     return detail::fope_table(name(), mixture(s.data(), c.data()), at, run);
   }
   template <class At>
@@ -239,29 +218,18 @@ class fope : public rotary_table_verbs<fope<S>, S> {
       require(span.size() == sin_coef_.size(), name(), "there must be a gradient for each coefficient", sin_coef_.size(), span.size());
     const auto channels = detail::paired_channels(name(), this->descriptor(), d.channels());
     const auto turning = detail::turning_heads(name(), this->descriptor(), d.count());
-    for (const auto* coefficients : {&sin_coef_, &cosines()}) require_columns(*coefficients);
+    const detail::fope_columns<S> s = columns(sin_coef_), c = columns(cosines());
+    s.require_sums(), c.require_sums();
     const detail::fope_sums sums = std::visit(
         [&](const auto& at) {
           return detail::fope_coefficient_sums(mixture(nullptr, nullptr), this->descriptor(), d, x, side, at.turned(role), made[role],
                                                channels, turning, run);
         },
         made.at);
-    add_gradients(sin_coef_, sums.sines, d_parameters.front());
-    add_gradients(cosines(), sums.cosines, d_parameters.back());
+    s.add_gradients(sums.sines, d_parameters.front());
+    c.add_gradients(sums.cosines, d_parameters.back());
     base::rotate_backward(d, role, made, run);
   }
-  /// From the gradient of what was mixed, [heads, mixed, waves], to that of coefficients that were divided by their sum.
-  void add_gradients(const std::vector<S>& coefficients, const std::vector<double>& sums, std::span<S> to) const {
-    for_each_column([&](index_t h, index_t k) {
-      const double* const column = sums.data() + (h * mixed_ + k) * waves();
-      const double scale = scale_of_column(coefficients, h, k);
-      double common = 0;
-      if (options_.fourier_norm)
-        for (index_t f = 0; f < waves(); ++f) common += column[f] * static_cast<double>(coefficients[index(h, f, k)]) * scale / factor();
-      for (index_t f = 0; f < waves(); ++f) to[index(h, f, k)] += static_cast<S>((column[f] - common) * scale);
-    });
-  }
-
   fope_options options_;
   rotary_spectrum spectrum_;
   index_t mixed_ = 0;

@@ -17,6 +17,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <new>
 #include <string_view>
@@ -116,8 +117,7 @@ class rotary_table {
   bool only_turns() const noexcept { return factor_ * factor_ == 1 && !grows_ && !mixes_; }
   /// Whether queries and keys at one position have different rows.
   bool grows() const noexcept { return grows_; }
-  /// What undoes these rows when it turns back: every pair divided by the square of its length, each value rounded once. A pair of length
-  /// 0, which leaves nothing to undo, stays 0.
+  /// What undoes these rows when it turns back: every pair divided by the square of its length, each value rounded once; 0 stays 0.
   rotary_table reciprocal() const {
     rotary_table made(who_, batch_, time_, heads_, pairs_, 1 / factor_, grows_);
     made.mixes_ = mixes_;
@@ -125,11 +125,8 @@ class rotary_table {
     for (index_t r = 0; r < rows; ++r)
       for (index_t k = 2 * r * pairs_; k < (2 * r + 1) * pairs_; ++k) {
         const double c = static_cast<double>(rows_[k]), s = static_cast<double>(rows_[k + pairs_]), length = std::hypot(c, s);
-        if (length == 0) {
-          made.rows_[k] = made.rows_[k + pairs_] = 0;
-          continue;
-        }
-        made.rows_[k] = static_cast<S>(c / length / length), made.rows_[k + pairs_] = static_cast<S>(s / length / length);
+        const double divisor = length == 0 ? std::numeric_limits<double>::infinity() : length;
+        made.rows_[k] = static_cast<S>(c / divisor / divisor), made.rows_[k + pairs_] = static_cast<S>(s / divisor / divisor);
       }
     return made;
   }

@@ -160,6 +160,9 @@ block4 expected(const form& of, fope<S>& encoder, const block4& x, const auto& a
   return y;
 }
 
+template <class E>
+concept shifts = requires(const E& e, head_view<double> keys) { e.shift(keys, position{1}); };
+
 template <class S>
 head_view<const S> read(const tensor4<S>& x) {
   return heads(x, time_head);
@@ -563,6 +566,8 @@ TEST_CASE("the parameters of fope are its coefficients, and tables follow them",
   CHECK_FALSE(apart == untouched);
   CHECK_FALSE(forms()[0].encoder<float>() == forms()[1].encoder<float>());
   STATIC_REQUIRE_FALSE(is_shiftable<fope<double>>);
+  STATIC_REQUIRE_FALSE(shifts<fope<double>>);
+  STATIC_REQUIRE(shifts<rope<double>>);
 }
 
 TEST_CASE("fope draws the coefficients of sines first", "[fope]") {
