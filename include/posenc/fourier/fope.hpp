@@ -42,7 +42,7 @@ enum class fope_width {
 /// What stands in the table for the pairs behind those.
 enum class fope_padding {
   ones,     ///< sine 1 and cosine 1, a turn by 45 degrees and a factor of sqrt(2): the authors, who mean it
-  rotation  ///< sine 0 and cosine 1, which leaves channels as they are: vLLM, transformers' rule for what does not turn
+  rotation  ///< sine 0 and cosine 1, which leaves channels as they are: vLLM
 };
 
 struct fope_options {
@@ -78,7 +78,7 @@ class fope : public rotary_table_verbs<fope<S>, S> {
     std::variant<attention_positions, attention_coordinates> at;
   };
 
-  /// \param sin_coef  [heads, waves, mixed pairs], or [waves, mixed pairs] where heads is 0; see `shape`.
+  /// \param sin_coef  [heads, waves, mixed pairs], or [waves, mixed pairs] where heads is 0, of the waves that `inspect` would tell.
   /// \throws argument_error  unless the descriptor is valid, the spectrum as `fope_series` asks, heads not negative, there is a pair to mix
   ///                         and no more than dim / 2 of them, and as many coefficients as heads, waves and pairs ask for, for sines and
   ///                         cosines apart if and only if the options say so, all finite.

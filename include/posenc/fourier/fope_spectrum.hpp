@@ -32,6 +32,7 @@ enum class fope_multiples {
 enum class fope_extension { before_clamp, after_clamp };
 
 /// The waves that are mixed, by the rules of `get_inv_freq` in the authors' repository, in their order: theta, the clamps, the multiples.
+/// vLLM's `num_inv_freq`, the first n of dim / 2 waves, is `schedule::proportional` with a fraction of 2 n / dim and no clamp.
 struct fope_spectrum {
   double base = 10000;                     ///< theta_k = base^(-2k / fourier_dim)
   required<index_t> max_sequence_length;   ///< of training: waves longer than that are the ones that it did not see whole

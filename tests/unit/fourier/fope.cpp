@@ -564,7 +564,11 @@ TEST_CASE("the parameters of fope are its coefficients, and tables follow them",
   apart = untouched;
   apart.parameters()[0].values[0] += 1;
   CHECK_FALSE(apart == untouched);
-  CHECK_FALSE(forms()[0].encoder<float>() == forms()[1].encoder<float>());
+  form elsewhere = forms()[0], louder = elsewhere;
+  elsewhere.descriptor.offset = 1;
+  louder.options.padding = fope_padding::rotation;
+  CHECK_FALSE(untouched == elsewhere.encoder<float>());
+  CHECK_FALSE(untouched == louder.encoder<float>());
   STATIC_REQUIRE_FALSE(is_shiftable<fope<double>>);
   STATIC_REQUIRE_FALSE(shifts<fope<double>>);
   STATIC_REQUIRE(shifts<rope<double>>);
