@@ -147,8 +147,7 @@ class rotary_table_verbs {
     if (table.heads() == 0) return turn(call, run);
     const index_t groups = table.heads(), together = call.heads / groups, row = call.table_head;
     const index_t in_group = together * call.in_head, out_group = together * call.out_head;
-    const bool side_by_side =
-        !call.rows && call.in_time == groups * in_group && call.out_time == groups * out_group && call.table_time == groups * row;
+    const bool side_by_side = !call.rows && call.in_time == groups * in_group && call.out_time == groups * out_group;
     if (!side_by_side && together <= 1) return turn(call, run);
     call.heads = together, call.table_head = 0;
     if (side_by_side) {
