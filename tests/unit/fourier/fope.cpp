@@ -326,6 +326,15 @@ TEMPLATE_TEST_CASE("fope writes the same in place, elsewhere, into a cache, in b
     encoder.rotate(heads(by_head, head_time), table);
     back = tensor4<T>(by_head.shuffle(swap));
     CHECK(reference::bit_difference(back, in_place) == "");
+    // From one order of heads to the other.
+    const tensor4<T> given_by_head = given.shuffle(swap);
+    by_head.setZero();
+    encoder.rotate(heads(given, time_head), heads(by_head, head_time), table);
+    back = tensor4<T>(by_head.shuffle(swap));
+    CHECK(reference::bit_difference(back, in_place) == "");
+    elsewhere.setZero();
+    encoder.rotate(heads(given_by_head, head_time), heads(elsewhere, time_head), table);
+    CHECK(reference::bit_difference(elsewhere, in_place) == "");
 
     // Slot by slot from the end; one token is left out.
     std::vector<index_t> slots;
