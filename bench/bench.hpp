@@ -165,5 +165,6 @@ void add_linears(suite& all);
 void add_features(suite& all);
 void add_fourier_codes(suite& all);
 void add_convolutions(suite& all);
+void add_fope(suite& all);
 
 }  // namespace bench

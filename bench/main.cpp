@@ -268,6 +268,7 @@ int run(int count, char** arguments) {
   bench::add_features(all);
   bench::add_fourier_codes(all);
   bench::add_convolutions(all);
+  bench::add_fope(all);
 
   using style = table_reporter::style;
   table_reporter table(all, add_context(), plain ? style::plain : brief ? style::smoke_table : style::table);

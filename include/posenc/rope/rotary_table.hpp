@@ -17,6 +17,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <new>
 #include <string_view>
@@ -62,6 +63,15 @@ class rotary_table {
   rotary_table(std::string_view who, const frequencies& speeds, const positions& at, double factor = 1, const executor& run = {})
       : rotary_table(who, rotary_spectrum{speeds}, at, operand::query, factor, run) {}
 
+  /// Rows whose pairs need not turn, sums of waves: `write(first)` fills them, [batch, time, head, cosines | sines], from `first` on.
+  static rotary_table of_mixtures(std::string_view who, index_t batch, index_t time, index_t heads, index_t pairs, double factor,
+                                  const auto& write) {
+    rotary_table made(who, batch, time, heads, pairs, factor, false);
+    made.mixes_ = true;
+    write(made.rows_.get());
+    return made;
+  }
+
   /// The rows of the caller's own caches, to reproduce a system's own numbers: token t takes row t of `[time, width]`, or row (b, t) of
   /// `[batch, time, width]`. The width is the number of pairs, or twice that with each value repeated in the layout of `pairs`.
   /// \param factor  what the caches were multiplied by, for `inverse`.
@@ -104,17 +114,19 @@ class rotary_table {
     return rows_.get() + (((batch_ == 0 ? 0 : b) * time_ + t) * std::max<index_t>(heads_, 1) + (heads_ == 0 ? 0 : h)) * 2 * pairs_;
   }
   /// Whether its rows turn and nothing else, so that turning back undoes them.
-  bool only_turns() const noexcept { return factor_ * factor_ == 1 && !grows_; }
+  bool only_turns() const noexcept { return factor_ * factor_ == 1 && !grows_ && !mixes_; }
   /// Whether queries and keys at one position have different rows.
   bool grows() const noexcept { return grows_; }
-  /// What undoes these rows when it turns back: every pair divided by the square of its length, each value rounded once.
+  /// What undoes these rows when it turns back: every pair divided by the square of its length, each value rounded once; 0 stays 0.
   rotary_table reciprocal() const {
     rotary_table made(who_, batch_, time_, heads_, pairs_, 1 / factor_, grows_);
+    made.mixes_ = mixes_;
     const index_t rows = size() / std::max<index_t>(2 * pairs_, 1);
     for (index_t r = 0; r < rows; ++r)
       for (index_t k = 2 * r * pairs_; k < (2 * r + 1) * pairs_; ++k) {
         const double c = static_cast<double>(rows_[k]), s = static_cast<double>(rows_[k + pairs_]), length = std::hypot(c, s);
-        made.rows_[k] = static_cast<S>(c / length / length), made.rows_[k + pairs_] = static_cast<S>(s / length / length);
+        const double divisor = length == 0 ? std::numeric_limits<double>::infinity() : length;
+        made.rows_[k] = static_cast<S>(c / divisor / divisor), made.rows_[k + pairs_] = static_cast<S>(s / divisor / divisor);
       }
     return made;
   }
@@ -225,6 +237,7 @@ class rotary_table {
   index_t batch_, time_, heads_, pairs_;
   double factor_;
   bool grows_;
+  bool mixes_ = false;  // of waves: not even the lengths of rows without a factor are 1
 };
 
 /// The tables of queries and keys, one and the same where their positions are.
