@@ -77,19 +77,21 @@ inline std::vector<token_grid> token_box(std::string_view who, const positions& 
   constexpr std::string_view rule = "tokens must stand in row-major order of a grid, with token and position on axis";
   const index_t axes = at.axes(), time = at.time();
   const auto number = [](index_t n) { return static_cast<std::size_t>(n); };
+  std::array<position_row, 3> ids{};
+  for (index_t axis = 0; axis < axes; ++axis) ids[number(axis)] = at.row(b, axis);
   std::array<position, 3> low{}, high{};
-  index_t before = -1;  // the last token that has a position
+  index_t before = -1, count = 0;  // the last token that has a position, and their number
   for (index_t t = 0; t < time; ++t) {
-    if (at(b, t) == no_position) continue;
+    if (ids[0][t] == no_position) continue;
     for (index_t axis = 0; axis < axes; ++axis) {
-      const position id = at(b, t, axis);
+      const position id = ids[number(axis)][t];
       low[number(axis)] = before < 0 ? id : std::min(low[number(axis)], id);
       high[number(axis)] = before < 0 ? id : std::max(high[number(axis)], id);
       require(
           static_cast<std::uint64_t>(high[number(axis)]) - static_cast<std::uint64_t>(low[number(axis)]) < static_cast<std::uint64_t>(time),
           who, rule, t, id, axis);
     }
-    before = t;
+    before = t, ++count;
   }
   if (before < 0) return {};
 
@@ -100,14 +102,14 @@ inline std::vector<token_grid> token_box(std::string_view who, const positions& 
     // Two tokens that differ on this axis, but on no slower one, tell how far its cells are apart.
     index_t last = -1, found = inner;
     for (index_t t = 0; t < time && axis < axes - 1; ++t) {
-      if (at(b, t) == no_position) continue;
-      bool tells = last >= 0 && at(b, t, axis) > at(b, last, axis);
-      for (index_t slower = 0; slower < axis; ++slower) tells = tells && at(b, t, slower) == at(b, last, slower);
+      if (ids[0][t] == no_position) continue;
+      bool tells = last >= 0 && ids[number(axis)][t] > ids[number(axis)][last];
+      for (index_t slower = 0; slower < axis; ++slower) tells = tells && ids[number(slower)][t] == ids[number(slower)][last];
       if (tells) {
         index_t apart = t - last;
         for (index_t faster = axis + 1; faster < axes; ++faster)
-          apart -= (at(b, t, faster) - at(b, last, faster)) * box.strides[number(faster + unused)];
-        found = apart / (at(b, t, axis) - at(b, last, axis));
+          apart -= (ids[number(faster)][t] - ids[number(faster)][last]) * box.strides[number(faster + unused)];
+        found = apart / (ids[number(axis)][t] - ids[number(axis)][last]);
         break;
       }
       last = t;
@@ -120,14 +122,15 @@ inline std::vector<token_grid> token_box(std::string_view who, const positions& 
   }
   bool seen = false;
   for (index_t t = 0; t < time; ++t) {
-    if (at(b, t) == no_position) continue;
+    if (ids[0][t] == no_position) continue;
     index_t place = 0;
-    for (index_t axis = 0; axis < axes; ++axis) place += (at(b, t, axis) - low[number(axis)]) * box.strides[number(axis + unused)];
+    for (index_t axis = 0; axis < axes; ++axis) place += (ids[number(axis)][t] - low[number(axis)]) * box.strides[number(axis + unused)];
     if (!seen) box.first = t - place;
     seen = true;
-    require(t - place == box.first, who, rule, t, at(b, t), 0);
+    require(t - place == box.first, who, rule, t, ids[0][t], 0);
   }
-  const auto is_real = [&](index_t t) { return t >= 0 && t < time && at(b, t) != no_position; };
+  if (count == box.cells()) return {std::move(box)};
+  const auto is_real = [&](index_t t) { return t >= 0 && t < time && ids[0][t] != no_position; };
   mask_cells(box, is_real);
   return {std::move(box)};
 }
