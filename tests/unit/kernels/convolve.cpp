@@ -44,7 +44,7 @@ problem random_problem(std::uint64_t seed) {
   p.circular = random.integer(0, 3) == 0;
   for (std::size_t n = static_cast<std::size_t>(3 - used); n < 3; ++n) {
     convolve_axis& a = p.axes[n];
-    a.in = one_of(1, n < 2 ? 5 : used == 1 ? 90 : 21);
+    a.in = one_of(1, n < 2 ? 5 : used == 1 ? 220 : 21);
     a.kernel = 2 * one_of(0, used == 1 ? 20 : 2) + 1;
     a.before = one_of(0, 2) * (a.kernel / 2);
     const index_t form = one_of(0, 3);
