@@ -6,5 +6,6 @@
 #include <posenc/combine/concatenate.hpp>
 #include <posenc/combine/concatenate_project.hpp>
 #include <posenc/combine/dropout.hpp>
+#include <posenc/combine/gated.hpp>
 #include <posenc/combine/on_axis.hpp>
 #include <posenc/combine/scaled_sum.hpp>

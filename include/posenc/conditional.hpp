@@ -9,6 +9,8 @@
 
 // Biases that read queries, keys or gates.
 #include <posenc/conditional/cope.hpp>
+#include <posenc/conditional/cumulative_gates.hpp>
 #include <posenc/conditional/forget_gate.hpp>
 #include <posenc/conditional/forgetting_gates.hpp>
+#include <posenc/conditional/log_sigmoid.hpp>
 #include <posenc/conditional/row_forgetting_gates.hpp>

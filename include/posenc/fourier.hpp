@@ -3,6 +3,7 @@
 #pragma once
 
 // Of positions.
+#include <posenc/fourier/current_length_basis.hpp>
 #include <posenc/fourier/fope.hpp>
 #include <posenc/fourier/fourier_basis.hpp>
 

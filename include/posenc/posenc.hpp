@@ -6,12 +6,14 @@
 #include <posenc/concepts.hpp>   // position_encoder and its kin, the four stages of a transformer
 #include <posenc/gradients.hpp>  // parameters, gradient twins
 #include <posenc/heads.hpp>      // q, k, v and contexts
+#include <posenc/inputs.hpp>     // what encoders may ask for besides positions
 #include <posenc/positions.hpp>  // which position each token has
 #include <posenc/required.hpp>   // options without a default
 #include <posenc/tensor.hpp>     // accepted tensors, views
 
 // Where positions come from.
 #include <posenc/augment.hpp>               // coordinates moved and stretched at random
+#include <posenc/cape.hpp>                  // positions centred, moved and stretched at random
 #include <posenc/coordinates.hpp>           // fractional positions
 #include <posenc/dual_chunk_positions.hpp>  // long contexts in chunks
 #include <posenc/grid.hpp>                  // pictures and films
@@ -24,6 +26,8 @@
 // Encoders.
 #include <posenc/alibi.hpp>
 #include <posenc/attention_temperature.hpp>
+#include <posenc/conditional.hpp>
+#include <posenc/fourier.hpp>
 #include <posenc/learned.hpp>
 #include <posenc/learned/axial_learned.hpp>
 #include <posenc/no_encoding.hpp>

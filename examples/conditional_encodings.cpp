@@ -1,12 +1,15 @@
 // Encodings that change with what happens in the sentence: "not" reaches the words that it negates, however far they stand. Gates, which a
 // small head of a model would learn, say how much position each word is to have; here a rule by hand stands for that head.
-#include <posenc/combine/gated.hpp>
+#include <posenc/conditional/cumulative_gates.hpp>
+#include <posenc/conditional/forgetting_gates.hpp>
+#include <posenc/conditional/peg.hpp>
 #include <posenc/posenc.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -53,7 +56,6 @@ int main() {
   std::printf("\n");
   print("ALiBi", plain, 5);
   print("gated, a quarter", gated, 5);
-  print("ALiBi, \"short\"", plain, 8);
   print("gated, after \"but\"", gated, 8);
   bool right = plain(0, 0, 5, 2) == -1.5f && gated(0, 0, 5, 2) == -0.375f && gated(0, 0, 8, 2) == plain(0, 0, 8, 2);
 
@@ -74,6 +76,32 @@ int main() {
     const posenc::tensor_view<const float, 2> own(&gates(0, t), {1, 1});
     posenc::encode_scores(gated_distance, row, {.scale = 1, .query_gates = own}, {at.slice(t, 1), at.slice(0, t + 1)});
     right = right && std::equal(row.data(), row.data() + t + 1, &gated(0, 0, t, 0));
+  }
+
+  // 4. So do encodings that read the sentence themselves: PEG adds to a word what stands before it, forgetting gates let keys fade by what
+  // was read since. What they need of earlier words is a few embeddings and one number per word.
+  posenc::peg<float> neighbours({.dim = 4, .kernel = std::vector<posenc::index_t>{3}, .padding = posenc::peg_padding::causal});
+  std::ranges::fill(neighbours.parameters()[0].values, 0.5f);
+  const posenc::forgetting_gates<float> forgetting({.heads = 1, .direction = posenc::forgetting::causal});
+  Eigen::Tensor<float, 3, Eigen::RowMajor> whole = x, steps = x, log_gates(1, count, 1), frames(1, 2, 4);
+  for (posenc::index_t t = 0; t < count; ++t) log_gates(0, t, 0) = words[static_cast<std::size_t>(t)] == "," ? -2.0f : -0.125f;
+  neighbours.add(whole, at);
+  posenc::encode_scores(forgetting, plain, {.scale = 1, .log_gates = log_gates}, forgetting.prepare({at, at}));
+
+  frames.setZero();
+  std::array<posenc::position, 1> next{0};
+  posenc::cumulative_gates sums(1, 1, count);
+  score_block row(1, 1, 1, count);
+  for (posenc::index_t t = 0; t < count; ++t) {
+    const auto now = at.slice(t, 1);
+    neighbours.stream(posenc::token_view<float>(&steps(0, t, 0), {1, 1, 4}), {frames, next}, now);
+    sums.append(posenc::tensor_view<const float, 3>(&log_gates(0, t, 0), {1, 1, 1}), now);
+    const posenc::score_view<float> scores(row.data(), {1, 1, 1, t + 1});
+    row.setZero();
+    distance.bias(scores, {now, at.slice(0, t + 1)});
+    forgetting.bias(scores, sums, {now, at.slice(0, t + 1)});
+    right = right && std::equal(row.data(), row.data() + t + 1, &plain(0, 0, t, 0)) &&
+            std::equal(&steps(0, t, 0), &steps(0, t, 3) + 1, &whole(0, t, 0));
   }
   std::printf("\nword by word: %s\n", right ? "the same bits" : "something else");
   return right ? 0 : 1;
