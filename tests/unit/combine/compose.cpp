@@ -197,8 +197,7 @@ TEST_CASE("what a part's gradient reads, it reads first, or it reads no embeddin
   compose gates_later(waving(), gated(waving()), on_axis(gated(learned<double>({.rows = 5, .dim = 8})), 0));
   static_assert(ignores_embeddings<decltype(gated(waving()))> && ignores_embeddings<decltype(gates_later)>);
   static_assert(!ignores_embeddings<decltype(gated(before))> && !ignores_embeddings<doubles::emphasis<double>>);
-  const auto gates = random_tensor<Eigen::Tensor<double, 2, Eigen::RowMajor>>(7, 1, 5).abs().eval();
-  const Eigen::Tensor<double, 2, Eigen::RowMajor> in_range = gates;
+  const Eigen::Tensor<double, 2, Eigen::RowMajor> in_range = random_tensor<Eigen::Tensor<double, 2, Eigen::RowMajor>>(7, 1, 5).abs();
   gradient_buffer table(parameters(gates_later));
   encode_embeddings_backward(gates_later, together.x, given.x, {.gates = in_range}, {}, five.queries, table.spans());
   CHECK(table.spans()[0][8] == in_range(0, 1) * together.x(0, 1, 0));
