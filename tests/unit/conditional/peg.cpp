@@ -225,6 +225,12 @@ TEST_CASE("large peg inputs are split among threads without a change of a bit", 
     encoder.add(one, at);
     encoder.add(several, at, device);
     CHECK(bit_difference(several, one) == "");
+    // Each part of the work has its own piece of the workspace: the last ones have too.
+    std::vector<float> workspace(static_cast<std::size_t>(encoder.workspace_size(at, batch, device)), -1e30f);
+    auto given = x;
+    encoder.add(given, at, std::span(workspace), device);
+    CHECK(bit_difference(given, one) == "");
+    CHECK(std::ranges::any_of(std::span(workspace).subspan(workspace.size() / 4 * 3), [](float value) { return value != -1e30f; }));
     auto parameters_one = zeros_like(encoder), parameters_several = zeros_like(encoder);
     encoder.add_backward(d_one, x, at, spans(parameters_one));
     encoder.add_backward(d_several, x, at, spans(parameters_several), device);
@@ -584,6 +590,8 @@ TEST_CASE("peg refuses states and gradients that do not fit, before it writes", 
           [&] { causal.stream(x, {.frames = token_view<float>(x.data(), {2, 2, dim_}), .next = next}, at); });
   const std::string begins = "[peg] a causal run must begin at position 0, or where the state of a stream ends but got ";
   refuses(x, begins + "2 and 0", [&] { causal.stream(x, {.frames = frames, .next = next}, positions::range(6, 2)); });
+  const std::vector<position> cut{none, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5};  // 0 is where it begins, not where it goes on
+  refuses(x, begins + "1 and 0", [&] { causal.stream(x, {.frames = frames, .next = next}, positions::ids(cut, 2)); });
   next = {0, 3};
   refuses(x, begins + "2 and 3", [&] { causal.stream(x, {.frames = frames, .next = next}, positions::offsets(std::array{0, 2}, 6)); });
   CHECK(next == std::vector<position>{0, 3});
