@@ -142,9 +142,7 @@ class peg_sums {
     const std::vector<S> x = widened(in), d = widened(d_out);
     std::vector<S> result = widened(d_in);
     const token_view<S> to(result.data(), d_in.extents());
-    const bool in_place = d_out.data() == d_in.data();
-    backward<S>(in_place ? token_view<const S>(to) : token_view<const S>(d.data(), d_out.extents()),
-                token_view<const S>(x.data(), in.extents()), to, items, d_parameters, run);
+    backward<S>(token_view<const S>(d.data(), d_out.extents()), token_view<const S>(x.data(), in.extents()), to, items, d_parameters, run);
     for (index_t b = 0; b < d_in.extent(0); ++b)
       for (index_t t = 0; t < d_in.extent(1); ++t)
         for (index_t c = 0; c < d_in.extent(2); ++c) d_in(b, t, c) = static_cast<T>(to(b, t, c));
