@@ -331,6 +331,17 @@ TEST_CASE("a state holds the last tokens", "[peg]") {
   CHECK(next[0] == 3);
 }
 
+TEST_CASE("padding alone does not begin a stream", "[peg]") {
+  auto encoder = encoder_of<float>({.dim = 1, .kernel = kernel_of{3}, .padding = peg_padding::causal});
+  std::vector<float> x{1, 2}, frames{0, 0};
+  std::vector<position> next{0};
+  encoder.stream(token_view<float>(x.data(), {1, 2, 1}), {token_view<float>(frames.data(), {1, 2, 1}), next},
+                 positions::ids(std::vector<position>{none, none}));
+  CHECK(x == std::vector<float>{1, 2});
+  CHECK(frames == std::vector<float>{0, 0});
+  CHECK(next[0] == 0);
+}
+
 TEST_CASE("convolve is add where the stride is 1, and keeps what is masked", "[peg]") {
   const grid cells{.extents = {4, 5}, .order = grid_order::slowest_first, .prefix = 1};
   const auto at = masked_pictures();
@@ -361,6 +372,24 @@ TEST_CASE("convolve is add where the stride is 1, and keeps what is masked", "[p
     CHECK(bit_difference(other[0], one[0]) == "");
     CHECK(bit_difference(other[1], one[1]) == "");
   }
+}
+
+TEST_CASE("without residual, gradients are less by those of the tokens themselves", "[peg]") {
+  const grid cells{.extents = {4, 5}, .order = grid_order::slowest_first, .prefix = 1};
+  const peg_options options{.dim = dim_, .kernel = kernel_of{3, 3}, .residual = false};
+  auto with = encoder_of<double>({.dim = dim_, .kernel = kernel_of{3, 3}}), without = encoder_of<double>(options);
+  const auto x = random_tokens<double>(3, 2, 21), d = random_tokens<double>(4, 2, 21);
+  auto d_with = x, d_without = x;
+  auto one = zeros_like(with), other = zeros_like(without);
+  with.convolve_backward(d, x, d_with, cells, spans(one));
+  without.convolve_backward(d, x, d_without, cells, spans(other));
+  double worst = 0;
+  for (index_t b = 0; b < 2; ++b)
+    for (index_t t = 0; t < 21; ++t)
+      for (index_t c = 0; c < dim_; ++c)
+        worst = std::max(worst, std::abs(d_with(b, t, c) - d_without(b, t, c) - (t == 0 ? 0 : d(b, t, c))));
+  CHECK(worst < 1e-14);
+  CHECK(bit_difference(other[0], one[0]) == "");
 }
 
 TEST_CASE("a strided convolution takes every second output, and its gradients are the derivatives", "[peg]") {
