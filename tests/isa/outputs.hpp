@@ -269,6 +269,10 @@ std::vector<T> of_gelu(auto&& run, auto&& run_gradient) {
                                                         .d_out_row = channels,
                                                         .d_in_row = channels});
     append(all, d);
+  }
+  return all;
+}
+
 /// The log gates of logits of many sizes.
 template <class T>
 std::vector<compute<T>> of_log_sigmoid(auto&& run) {
@@ -835,6 +839,9 @@ std::vector<compute<T>> of_convolve(auto&& run, auto&& run_gradient) {
     append(all, d_weight);
     append(all, d_bias);
   }
+  return all;
+}
+
 /// Positions and slopes, scores, and the gradients; with and without keys that have no position. run_*: the kernels.
 template <class T>
 std::vector<double> of_cope(auto&& run_positions, auto&& run, auto&& run_gradient) {

@@ -225,6 +225,12 @@ TEST_CASE("large peg inputs are split among threads without a change of a bit", 
     encoder.add(one, at);
     encoder.add(several, at, device);
     CHECK(bit_difference(several, one) == "");
+    // Each part of the work has its own piece of the workspace: the last ones have too.
+    std::vector<float> workspace(static_cast<std::size_t>(encoder.workspace_size(at, batch, device)), -1e30f);
+    auto given = x;
+    encoder.add(given, at, std::span(workspace), device);
+    CHECK(bit_difference(given, one) == "");
+    CHECK(std::ranges::any_of(std::span(workspace).subspan(workspace.size() / 4 * 3), [](float value) { return value != -1e30f; }));
     auto parameters_one = zeros_like(encoder), parameters_several = zeros_like(encoder);
     encoder.add_backward(d_one, x, at, spans(parameters_one));
     encoder.add_backward(d_several, x, at, spans(parameters_several), device);
@@ -325,6 +331,17 @@ TEST_CASE("a state holds the last tokens", "[peg]") {
   CHECK(next[0] == 3);
 }
 
+TEST_CASE("padding alone does not begin a stream", "[peg]") {
+  auto encoder = encoder_of<float>({.dim = 1, .kernel = kernel_of{3}, .padding = peg_padding::causal});
+  std::vector<float> x{1, 2}, frames{0, 0};
+  std::vector<position> next{0};
+  encoder.stream(token_view<float>(x.data(), {1, 2, 1}), {token_view<float>(frames.data(), {1, 2, 1}), next},
+                 positions::ids(std::vector<position>{none, none}));
+  CHECK(x == std::vector<float>{1, 2});
+  CHECK(frames == std::vector<float>{0, 0});
+  CHECK(next[0] == 0);
+}
+
 TEST_CASE("convolve is add where the stride is 1, and keeps what is masked", "[peg]") {
   const grid cells{.extents = {4, 5}, .order = grid_order::slowest_first, .prefix = 1};
   const auto at = masked_pictures();
@@ -355,6 +372,24 @@ TEST_CASE("convolve is add where the stride is 1, and keeps what is masked", "[p
     CHECK(bit_difference(other[0], one[0]) == "");
     CHECK(bit_difference(other[1], one[1]) == "");
   }
+}
+
+TEST_CASE("without residual, gradients are less by those of the tokens themselves", "[peg]") {
+  const grid cells{.extents = {4, 5}, .order = grid_order::slowest_first, .prefix = 1};
+  const peg_options options{.dim = dim_, .kernel = kernel_of{3, 3}, .residual = false};
+  auto with = encoder_of<double>({.dim = dim_, .kernel = kernel_of{3, 3}}), without = encoder_of<double>(options);
+  const auto x = random_tokens<double>(3, 2, 21), d = random_tokens<double>(4, 2, 21);
+  auto d_with = x, d_without = x;
+  auto one = zeros_like(with), other = zeros_like(without);
+  with.convolve_backward(d, x, d_with, cells, spans(one));
+  without.convolve_backward(d, x, d_without, cells, spans(other));
+  double worst = 0;
+  for (index_t b = 0; b < 2; ++b)
+    for (index_t t = 0; t < 21; ++t)
+      for (index_t c = 0; c < dim_; ++c)
+        worst = std::max(worst, std::abs(d_with(b, t, c) - d_without(b, t, c) - (t == 0 ? 0 : d(b, t, c))));
+  CHECK(worst < 1e-14);
+  CHECK(bit_difference(other[0], one[0]) == "");
 }
 
 TEST_CASE("a strided convolution takes every second output, and its gradients are the derivatives", "[peg]") {
@@ -584,6 +619,8 @@ TEST_CASE("peg refuses states and gradients that do not fit, before it writes", 
           [&] { causal.stream(x, {.frames = token_view<float>(x.data(), {2, 2, dim_}), .next = next}, at); });
   const std::string begins = "[peg] a causal run must begin at position 0, or where the state of a stream ends but got ";
   refuses(x, begins + "2 and 0", [&] { causal.stream(x, {.frames = frames, .next = next}, positions::range(6, 2)); });
+  const std::vector<position> cut{none, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5};  // 0 is where it begins, not where it goes on
+  refuses(x, begins + "1 and 0", [&] { causal.stream(x, {.frames = frames, .next = next}, positions::ids(cut, 2)); });
   next = {0, 3};
   refuses(x, begins + "2 and 3", [&] { causal.stream(x, {.frames = frames, .next = next}, positions::offsets(std::array{0, 2}, 6)); });
   CHECK(next == std::vector<position>{0, 3});
