@@ -269,6 +269,10 @@ std::vector<T> of_gelu(auto&& run, auto&& run_gradient) {
                                                         .d_out_row = channels,
                                                         .d_in_row = channels});
     append(all, d);
+  }
+  return all;
+}
+
 /// The log gates of logits of many sizes.
 template <class T>
 std::vector<compute<T>> of_log_sigmoid(auto&& run) {
