@@ -839,6 +839,9 @@ std::vector<compute<T>> of_convolve(auto&& run, auto&& run_gradient) {
     append(all, d_weight);
     append(all, d_bias);
   }
+  return all;
+}
+
 /// Positions and slopes, scores, and the gradients; with and without keys that have no position. run_*: the kernels.
 template <class T>
 std::vector<double> of_cope(auto&& run_positions, auto&& run, auto&& run_gradient) {
