@@ -159,6 +159,7 @@ void add_additions(suite& all);
 void add_biases(suite& all);
 void add_copes(suite& all);
 void add_forgetting(suite& all);
+void add_gated(suite& all);
 void add_relative(suite& all);
 void add_window_biases(suite& all);
 void add_linears(suite& all);

@@ -262,6 +262,7 @@ int run(int count, char** arguments) {
   bench::add_biases(all);
   bench::add_copes(all);
   bench::add_forgetting(all);
+  bench::add_gated(all);
   bench::add_relative(all);
   bench::add_window_biases(all);
   bench::add_linears(all);

@@ -4,57 +4,30 @@
 
 #include <posenc/bias_verbs.hpp>  // require_scores_match
 #include <posenc/concepts.hpp>    // contextual_bias_encoder
+#include <posenc/conditional/cope_blocks.hpp>
+#include <posenc/conditional/cope_options.hpp>
 #include <posenc/conditional/visible_spans.hpp>
 #include <posenc/config.hpp>
 #include <posenc/error.hpp>       // require
 #include <posenc/executor.hpp>
 #include <posenc/gradients.hpp>   // parameter, attention_gradients
 #include <posenc/heads.hpp>
+#include <posenc/inputs.hpp>
 #include <posenc/kernels/cope.hpp>
 #include <posenc/kernels/linear.hpp>
-#include <posenc/relative/relative_vectors.hpp>  // widen_rows, add_rows
+#include <posenc/relative/relative_vectors.hpp>  // add_rows, add_vector_gradient
 #include <posenc/relative/require_inputs.hpp>
-#include <posenc/required.hpp>
 #include <posenc/tensor.hpp>
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
-#include <span>
 #include <string_view>
 #include <vector>
 
 namespace POSENC_NAMESPACE {
-
-/// What the gate of a query and a key is the sigmoid of. Checkpoints do not record it.
-enum class cope_gates {
-  scores,    ///< the score as it comes in: the paper's, x-transformers'
-  gate_keys  ///< scale * (q . k) of the `gate_keys` of the inputs (cope_sep_key); of the values, if these are given (cope_val_gates)
-};
-
-/// On which side of the scale the bias stands. Checkpoints do not record it.
-enum class cope_bias {
-  scaled,   ///< scale * (q . k + bias): the authors' training code by default
-  unscaled  ///< scale * (q . k) + bias: the paper's listing, x-transformers; cope_nodiv in the authors' code
-};
-
-struct cope_options {
-  required<index_t> heads;
-  required<index_t> channels;       ///< of a head
-  required<index_t> max_positions;  ///< npos: 16 in x-transformers, 64 in the paper's experiments on text
-  required<cope_gates> gates;
-  required<cope_bias> bias;
-  bool per_head = false;            ///< each head has embeddings of its own
-
-  friend bool operator==(const cope_options& a, const cope_options& b) {
-    return index_t{a.heads} == b.heads && index_t{a.channels} == b.channels && index_t{a.max_positions} == b.max_positions &&
-           cope_gates{a.gates} == b.gates && cope_bias{a.bias} == b.bias && a.per_head == b.per_head;
-  }
-};
 
 /// scores[b, h, i, j] += z_i(p_ij), with z_i(p) = q_i . e_p for whole p, times the scale where the options say so, linear in between, and
 ///
@@ -110,24 +83,24 @@ class cope {
     const score_view<element_t<T>> s = scores;
     const auto spans = checked_spans(s, inputs, at);
     if (s.empty()) return;
-    split_blocks(s, run, 0, [&](const score_block& block, work& mine) {
-      read_queries(inputs, block, mine);
-      read_gate_keys(inputs, spans, block, mine);
+    const auto blocks = in_blocks();
+    blocks.split(s, run, 0, [&](const detail::cope_block& block, work& mine) {
+      blocks.read(inputs, spans, block, mine);
       for (index_t n = 0; n < block.count; ++n) {
         const detail::key_span& span = spans(block.b, block.query + n);
         const index_t keys = span.end - span.begin;
         if (keys == 0) continue;
         element_t<T>* const row = &s(block.b, block.h, block.query + n, span.begin);
-        const std::int64_t* const ids = ids_of(at, block.b, span);
+        const std::int64_t* const ids = blocks.ids_of(at, block.b, span);
         const index_t at_last =
-            count(static_cast<const element_t<T>*>(row), span, n, ids, mine, mine.positions.data(), nullptr, inputs.scale);
+            blocks.count(static_cast<const element_t<T>*>(row), span, n, ids, mine, mine.positions.data(), nullptr, inputs.scale);
         kernels::cope<kernel_scalar<element_t<T>>>({.scores = kernel_pointer(row),
                                                     .keys = keys,
                                                     .at_last = at_last,
                                                     .positions = mine.positions.data(),
                                                     .key_ids = ids,
-                                                    .z = z_of(mine, n),
-                                                    .last = last()});
+                                                    .z = blocks.z_of(mine, n),
+                                                    .last = blocks.last()});
       }
     });
   }
@@ -141,17 +114,18 @@ class cope {
     const auto spans = checked_spans(y, inputs, at);
     if (y.empty()) return;
     require_scores(inputs, y);
-    split_blocks(y, run, 0, [&](const score_block& block, work& mine) {
-      read_queries(inputs, block, mine);
-      read_gate_keys(inputs, spans, block, mine);
+    const auto blocks = in_blocks();
+    blocks.split(y, run, 0, [&](const detail::cope_block& block, work& mine) {
+      blocks.read(inputs, spans, block, mine);
       for (index_t n = 0; n < block.count; ++n) {
         const detail::key_span& span = spans(block.b, block.query + n);
         S* const row = &y(block.b, block.h, block.query + n, 0);
         std::fill_n(row, y.extent(3), S(0));
         if (span.end == span.begin) continue;
-        const std::int64_t* const ids = ids_of(at, block.b, span);
-        const index_t at_last = count(score_row(inputs, block, n, span), span, n, ids, mine, row + span.begin, nullptr, inputs.scale);
-        std::fill_n(row + span.begin, at_last, last());
+        const std::int64_t* const ids = blocks.ids_of(at, block.b, span);
+        const index_t at_last =
+            blocks.count(blocks.score_row(inputs, block, n, span), span, n, ids, mine, row + span.begin, nullptr, inputs.scale);
+        std::fill_n(row + span.begin, at_last, blocks.last());
         for (index_t j = span.begin; ids && j < span.end; ++j)
           if (ids[j - span.begin] == no_position) row[j] = 0;
       }
@@ -178,17 +152,18 @@ class cope {
     if (of_keys() && d_inputs.gate_keys) detail::require_gradient(name(), d_inputs.gate_keys, inputs.gate_keys);
     const index_t table = max_positions() * channels(), sharing = of_keys() ? heads() / inputs.gate_keys.count() : 1;
     std::vector<S> d_embeddings(static_cast<std::size_t>(checked_product(name(), std::array{heads(), table}, sizeof(S))));
-    split_blocks(d, run, sharing, [&](const score_block& block, work& mine) {
-      read_queries(inputs, block, mine);
-      read_gate_keys(inputs, spans, block, mine);
+    const auto blocks = in_blocks();
+    blocks.split(d, run, sharing, [&](const detail::cope_block& block, work& mine) {
+      blocks.read(inputs, spans, block, mine);
       for (index_t n = 0; n < block.count; ++n) read_gradient(d, inputs, at, spans, block, n, mine);
       detail::add_vector_gradient(mine.rows.data(), mine.d_z.data(), block.count, channels(), {0, 0, max_positions()},
                                   d_embeddings.data() + block.h * table);
       if (of_keys() && d_inputs.gate_keys) add_gate_key_gradient(d_inputs.gate_keys, block, mine);
       if (!d_inputs.queries) return;
-      detail::multiply_transposed(vectors(), {0, 0, max_positions()}, block.h, channels(), mine.d_z.data(), block.count, mine.rows.data());
+      detail::multiply_transposed(blocks.vectors(), {0, 0, max_positions()}, block.h, channels(), mine.d_z.data(), block.count,
+                                  mine.rows.data());
       if (of_keys())
-        for_each_gate_keys(inputs, block, mine, [&](index_t from, index_t count, const S* keys) {
+        blocks.for_each_gate_keys(inputs, block, mine, [&](index_t from, index_t count, const S* keys) {
           kernels::linear_input_gradient<S, S>({.d_y = mine.gates.data() + from - mine.low,
                                                 .d_x = mine.rows.data(),
                                                 .tokens = block.count,
@@ -214,32 +189,11 @@ class cope {
   friend bool operator==(const cope&, const cope&) = default;
 
  private:
-  /// Queries [query, query + count) of one head. first, final: of those that share a head of gate keys.
-  struct score_block {
-    index_t b, h, query, count;
-    bool first, final;
-  };
-  /// What one thread works with.
-  struct work {
-    std::vector<S> rows, z, positions, gates, key_rows;  ///< gates: what they are of, and then the gradient of that
-    std::vector<S> slopes, d_z, d_keys;
-    std::vector<double> sums;
-    index_t low = 0, width = 0;  ///< the keys that some query of the block sees
-  };
-  static constexpr index_t keys_together = 64;
+  using work = detail::cope_work<S>;
 
-  bool of_keys() const noexcept { return cope_gates{options_.gates} != cope_gates::scores; }
   index_t tables() const noexcept { return options_.per_head ? heads() : 1; }
-  S last() const noexcept { return static_cast<S>(max_positions() - 1); }
-  double z_scale(double scale) const noexcept { return cope_bias{options_.bias} == cope_bias::scaled ? scale : 1; }
-  relative_vectors<S> vectors() const noexcept {
-    return {embeddings_.data(), options_.per_head ? max_positions() * channels() : 0, channels(), max_positions(), 0, false, nullptr};
-  }
-  index_t z_row() const noexcept { return max_positions() + kernels::cope_padding; }
-  const S* z_of(const work& mine, index_t n) const noexcept { return mine.z.data() + n * z_row(); }
-  static const std::int64_t* ids_of(const attention_positions& at, index_t b, const detail::key_span& span) noexcept {
-    return span.gaps ? at.keys.row(b).ids + span.begin : nullptr;
-  }
+  detail::cope_blocks<S> in_blocks() const noexcept { return {options_, embeddings_.data()}; }
+  bool of_keys() const noexcept { return in_blocks().of_keys(); }
 
   template <class T, class Q>
   detail::visible_spans checked_spans(const score_view<T>& scores, const attention_inputs<Q>& inputs, const attention_positions& at) const {
@@ -263,144 +217,25 @@ class cope {
     require(!one && !overlaps_partly(inputs.scores, written), name(), "the scores must not overlap what is written", written.extents());
   }
 
-  /// Calls act(block, work) for blocks that together are the scores. `together` heads, where it is not 0, stay in one thread with all batch
-  /// rows, in order: sums over them must not depend on the threads.
-  template <class T, class Act>
-  void split_blocks(const score_view<T>& scores, const executor& run, index_t together, const Act& act) const {
-    const index_t batch = scores.extent(0), queries = scores.extent(2), keys = scores.extent(3);
-    const index_t widest = std::max(max_positions(), of_keys() ? keys : 1);
-    const index_t count = std::min(queries, std::clamp<index_t>((index_t{1} << 16) / widest, 4, 64)),
-                  blocks = (queries + count - 1) / count;
-    const index_t unit = together == 0 ? 1 : together * batch * blocks, units = heads() * batch * blocks / unit;
-    const double products = static_cast<double>(max_positions()) + (of_keys() ? static_cast<double>(keys) : 0);
-    const double cost =
-        (detail::nanoseconds_per_product<S>(channels()) * products + 0.2 * static_cast<double>(sizeof(S)) * static_cast<double>(keys)) *
-        static_cast<double>(heads() * batch * queries) * (together == 0 ? 1 : 3);
-    const index_t parts = run.parts(units, cost);
-    std::vector<work> all(static_cast<std::size_t>(parts));
-    for (work& mine : all) {
-      const auto size = [&](auto& memory, std::initializer_list<index_t> extents) {
-        index_t product = 1;
-        for (const index_t extent : extents) product = checked_product(name(), std::array{product, extent}, sizeof(double));
-        memory.resize(static_cast<std::size_t>(product));
-      };
-      size(mine.rows, {count, channels()});
-      size(mine.z, {count, z_row()});
-      size(mine.positions, {keys});
-      if (of_keys()) size(mine.gates, {count, keys}), size(mine.key_rows, {keys_together, channels()});
-      if (together == 0) continue;
-      size(mine.d_z, {count, max_positions()});
-      size(mine.sums, {max_positions() + 1});
-      if (of_keys()) size(mine.d_keys, {keys, channels()});
-      else size(mine.slopes, {keys});
-    }
-    const index_t group = std::max<index_t>(together, 1);
-    run.split(units, parts, [&](index_t part, index_t from, index_t to) {
-      for (index_t item = from * unit; item < to * unit; ++item) {
-        const index_t block = item % blocks, of_group = item / blocks % group, b = item / (blocks * group) % batch,
-                      h = item / (blocks * group * batch) * group + of_group, query = block * count;
-        act(score_block{b, h, query, std::min(count, queries - query), block == 0 && of_group == 0,
-                        block + 1 == blocks && of_group + 1 == group},
-            all[static_cast<std::size_t>(part)]);
-      }
-    });
-  }
-
-  template <class Q>
-  void read_queries(const attention_inputs<Q>& inputs, const score_block& block, work& mine) const {
-    detail::widen_rows<Q, S>(inputs.queries, block.b, block.query, block.count, block.h, mine.rows.data(), nullptr, S(1));
-    const relative_vectors<S> e = vectors();
-    kernels::linear<S>({.x = mine.rows.data(),
-                        .y = mine.z.data(),
-                        .tokens = block.count,
-                        .in = channels(),
-                        .out = max_positions(),
-                        .x_token = channels(),
-                        .y_token = z_row(),
-                        .w = e.data + block.h * e.head,
-                        .w_row = e.distance});
-    const S scale = static_cast<S>(z_scale(inputs.scale));
-    for (index_t n = 0; n < block.count; ++n) {
-      S* const z = mine.z.data() + n * z_row();
-      for (index_t p = 0; p < max_positions(); ++p) z[p] *= scale;
-      std::fill_n(z + max_positions(), kernels::cope_padding, z[max_positions() - 1]);
-    }
-  }
-  template <class Q, class Act>
-  void for_each_gate_keys(const attention_inputs<Q>& inputs, const score_block& block, work& mine, const Act& act) const {
-    const index_t head = block.h / (heads() / inputs.gate_keys.count());
-    for (index_t done = 0, count; done < mine.width; done += count) {
-      count = std::min(keys_together, mine.width - done);
-      detail::widen_rows<Q, S>(inputs.gate_keys, block.b, mine.low + done, count, head, mine.key_rows.data(), nullptr, S(1));
-      act(mine.low + done, count, mine.key_rows.data());
-    }
-  }
-  template <class Q>
-  void read_gate_keys(const attention_inputs<Q>& inputs, const detail::visible_spans& spans, const score_block& block, work& mine) const {
-    if (!of_keys()) return;
-    mine.low = inputs.gate_keys.time();
-    index_t high = 0;
-    for (index_t n = 0; n < block.count; ++n) {
-      const detail::key_span& span = spans(block.b, block.query + n);
-      if (span.begin < span.end) mine.low = std::min(mine.low, span.begin), high = std::max(high, span.end);
-    }
-    mine.width = std::max<index_t>(high - mine.low, 0);
-    for_each_gate_keys(inputs, block, mine, [&](index_t from, index_t count, const S* keys) {
-      kernels::linear<S>({.x = mine.rows.data(),
-                          .y = mine.gates.data() + from - mine.low,
-                          .tokens = block.count,
-                          .in = channels(),
-                          .out = count,
-                          .x_token = channels(),
-                          .y_token = mine.width,
-                          .w = keys,
-                          .w_row = channels()});
-    });
-  }
-
-  template <class Q>
-  static const Q* score_row(const attention_inputs<Q>& inputs, const score_block& block, index_t n, const detail::key_span& span) {
-    return inputs.scores ? &inputs.scores(block.b, block.h, block.query + n, span.begin) : nullptr;
-  }
-  /// `cope_positions` of the gates of query n of the block; row: the scores, for gates of these.
-  template <class T>
-  index_t count(const T* row, const detail::key_span& span, index_t n, const std::int64_t* ids, const work& mine, S* positions, S* slopes,
-                double scale) const {
-    const index_t keys = span.end - span.begin;
-    if (of_keys())
-      return kernels::cope_positions<S>({.scores = mine.gates.data() + n * mine.width + (span.begin - mine.low),
-                                         .keys = keys,
-                                         .scale = static_cast<S>(scale),
-                                         .key_ids = ids,
-                                         .last = last(),
-                                         .positions = positions,
-                                         .slopes = slopes});
-    return kernels::cope_positions<kernel_scalar<T>>({.scores = kernel_pointer(row),
-                                                      .keys = keys,
-                                                      .scale = S(1),
-                                                      .key_ids = ids,
-                                                      .last = last(),
-                                                      .positions = positions,
-                                                      .slopes = slopes});
-  }
-
   template <class T, class Q>
   void read_gradient(const score_view<T>& d, const attention_inputs<Q>& inputs, const attention_positions& at,
-                     const detail::visible_spans& spans, const score_block& block, index_t n, work& mine) const {
+                     const detail::visible_spans& spans, const detail::cope_block& block, index_t n, work& mine) const {
+    const auto blocks = in_blocks();
     const detail::key_span& span = spans(block.b, block.query + n);
     std::ranges::fill(mine.sums, 0.0);
     S* const gates = of_keys() ? mine.gates.data() + n * mine.width : mine.slopes.data();
     if (span.begin < span.end) {
       S* const slopes = of_keys() ? gates + (span.begin - mine.low) : gates;
-      const std::int64_t* const ids = ids_of(at, block.b, span);
-      const index_t at_last = count(score_row(inputs, block, n, span), span, n, ids, mine, mine.positions.data(), slopes, inputs.scale);
+      const std::int64_t* const ids = blocks.ids_of(at, block.b, span);
+      const index_t at_last =
+          blocks.count(blocks.score_row(inputs, block, n, span), span, n, ids, mine, mine.positions.data(), slopes, inputs.scale);
       kernels::cope_gradient<kernel_scalar<T>>({.d_scores = kernel_pointer(&d(block.b, block.h, block.query + n, span.begin)),
                                                 .keys = span.end - span.begin,
                                                 .at_last = at_last,
                                                 .positions = mine.positions.data(),
                                                 .key_ids = ids,
-                                                .z = z_of(mine, n),
-                                                .last = last(),
+                                                .z = blocks.z_of(mine, n),
+                                                .last = blocks.last(),
                                                 .scale = of_keys() ? static_cast<S>(inputs.scale) : S(1),
                                                 .slopes = slopes,
                                                 .d_z = mine.sums.data(),
@@ -413,10 +248,10 @@ class cope {
     }
     for (index_t p = 0; p < max_positions(); ++p)
       mine.d_z[static_cast<std::size_t>(n * max_positions() + p)] =
-          static_cast<S>(mine.sums[static_cast<std::size_t>(p)] * z_scale(inputs.scale));
+          static_cast<S>(mine.sums[static_cast<std::size_t>(p)] * blocks.z_scale(inputs.scale));
   }
   template <class Q>
-  void add_gate_key_gradient(const head_view<Q>& d, const score_block& block, work& mine) const {
+  void add_gate_key_gradient(const head_view<Q>& d, const detail::cope_block& block, work& mine) const {
     if (block.first) std::ranges::fill(mine.d_keys, S(0));
     kernels::linear_weight_gradient<S, S>({.d_y = mine.gates.data(),
                                            .x = mine.rows.data(),

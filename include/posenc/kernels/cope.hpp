@@ -4,7 +4,7 @@
 #pragma once
 
 #include <posenc/kernels/dispatch.hpp>
-#include <posenc/kernels/pope.hpp>  // the exponential
+#include <posenc/kernels/exponential.hpp>
 
 namespace POSENC_NAMESPACE::kernels {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <posenc/kernels/dispatch.hpp>
-#include <posenc/kernels/pope.hpp>  // the exponential function
+#include <posenc/kernels/exponential.hpp>
 
 namespace POSENC_NAMESPACE::kernels {
 

@@ -214,8 +214,9 @@ TEST_CASE("nothing is written before the checks of parts that read inputs have p
   const std::string missing = "[gated] the gates of queries or keys must be given but got none";
   CHECK_THROWS_WITH(encode_scores(biases, t.scores, {.scale = 1}, biases.prepare(five)), missing);
   CHECK_THROWS_WITH(encode_scores(deep, t.scores, {.scale = 1}, deep.prepare(five)), missing);
-  const compose values(shaw<double>({.channels = 4, .left = 1, .right = 1, .tables = relative_tables::values}),
-                       on_axis(shaw<double>({.channels = 5, .left = 1, .right = 1, .tables = relative_tables::values}), 0));
+  shaw<double> ones({.channels = 4, .left = 1, .right = 1, .tables = relative_tables::values});
+  std::ranges::fill(ones.parameters()[0].values, 1.0);
+  const compose values(ones, on_axis(shaw<double>({.channels = 5, .left = 1, .right = 1, .tables = relative_tables::values}), 0));
   t.weights.setConstant(1), kept.weights.setConstant(1);
   CHECK_THROWS_AS(encode_context(values, t.context, t.weights, {.scale = 1}, values.prepare(five)), argument_error);
   CHECK(t == kept);

@@ -13,6 +13,7 @@
 #include "reference/finite_difference.hpp"
 #include "reference/refuses.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -177,6 +178,30 @@ TEST_CASE("gated codes: a step, a row of the batch and another order of storage 
   CHECK(reference::bit_difference(other, whole) == "");
 }
 
+TEST_CASE("gated codes of many wide tokens, which are formed in blocks, are those of the whole", "[gated]") {
+  constexpr index_t time = 40, dim = 2048, rows = 64;
+  const auto x = random_tensor<tensor<float, 3>>(16, 2, time, dim);
+  const auto ones = constant_gates<float>(2, time, 1), gates = some_gates<float>(17, 2, time);
+  for (const auto& at : {positions::range(time, 5), positions::offsets(std::array{20, 3}, time)}) {
+    auto out = x, own = x;
+    encode_embeddings(gated(waves<float>(dim)), out, {.gates = ones}, at);
+    encode_embeddings(waves<float>(dim), own, at);
+    CHECK(reference::bit_difference(out, own) == "");
+
+    const gated encoder(learned<float>({.rows = rows, .dim = dim}, random_vector<float>(18, rows * dim)));
+    auto copy = encoder;
+    gradient_buffer<float> sums(parameters(copy));
+    auto d = x;
+    encoder.add_backward(d, x, {.gates = gates}, {}, at, sums.spans());
+    tensor<float, 2> wanted(rows, dim), got(rows, dim);
+    wanted.setZero();
+    std::ranges::copy(sums.spans()[0], got.data());
+    doubles::for_each(std::array<index_t, 3>{2, time, dim},
+                      [&](index_t b, index_t t, index_t c) { wanted(at(b, t), c) += gates(b, t) * x(b, t, c); });
+    CHECK(reference::difference(got, wanted, 1e-6) == "");
+  }
+}
+
 TEST_CASE("gated codes have the same bits for any number of threads", "[gated]") {
   Eigen::ThreadPool pool(3);
   const Eigen::ThreadPoolDevice device(&pool, 3);
@@ -241,6 +266,7 @@ TEST_CASE("the gradients of gated codes are derivatives: of x, gates and paramet
   check(doubles::previous<double>{random_table(1, 6)}, own_rows);
   check(doubles::learned<double>{random_table(12, 6)}, own_rows);
   check(scaled_sum(waves<double>(6), {.token_scale = 3, .code_scale = 0.5, .train_scale = true}), positions::range(5));
+  check(scaled_sum(waves<double>(6), {.token_scale = 3, .code_scale = 0.5, .train_scale = true}), own_rows);
 }
 
 TEST_CASE("gated encoders are equal where their parts are, and hand on what they have", "[gated]") {
