@@ -80,7 +80,7 @@ int main() {
 
   // 4. So do encodings that read the sentence themselves: PEG adds to a word what stands before it, forgetting gates let keys fade by what
   // was read since. What they need of earlier words is a few embeddings and one number per word.
-  posenc::peg<float> neighbours({.dim = 4, .kernel = std::vector<posenc::index_t>{3}, .padding = posenc::peg_padding::causal});
+  posenc::peg<float> neighbours({.dim = 4, .kernel = {3}, .padding = posenc::peg_padding::causal});
   std::ranges::fill(neighbours.parameters()[0].values, 0.5f);
   const posenc::forgetting_gates<float> forgetting({.heads = 1, .direction = posenc::forgetting::causal});
   Eigen::Tensor<float, 3, Eigen::RowMajor> whole = x, steps = x, log_gates(1, count, 1), frames(1, 2, 4);

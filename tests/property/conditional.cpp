@@ -29,13 +29,13 @@ attention_block block() {
 
 /// act(encoder) for one of each kind that a decoder can use.
 void for_each_encoder(auto&& act) {
-  act(with_random_parameters(peg<double>({.dim = width, .kernel = std::vector<index_t>{3}, .padding = peg_padding::causal})));
+  act(with_random_parameters(peg<double>({.dim = width, .kernel = {3}, .padding = peg_padding::causal})));
   act(with_random_parameters(cope<double>(
       {.heads = heads_of_block, .channels = channels, .max_positions = 5, .gates = cope_gates::scores, .bias = cope_bias::unscaled})));
   act(forgetting_gates<double>({.heads = heads_of_block, .direction = forgetting::causal}));
   act(row_forgetting_gates<double>({.heads = heads_of_block, .channels = channels}));
   act(gated(alibi<double>({.heads = heads_of_block, .form = alibi_form::causal})));
-  act(compose(with_random_parameters(peg<double>({.dim = width, .kernel = std::vector<index_t>{3}, .padding = peg_padding::causal})),
+  act(compose(with_random_parameters(peg<double>({.dim = width, .kernel = {3}, .padding = peg_padding::causal})),
               forgetting_gates<double>({.heads = heads_of_block, .direction = forgetting::causal})));
 }
 

@@ -66,7 +66,7 @@ class peg {
   index_t axes() const noexcept { return detail::axes_of(options_); }
   std::vector<parameter<S>> parameters() {
     std::vector<index_t> shape{options_.dim, 1};
-    for (const index_t extent : std::vector<index_t>(options_.kernel)) shape.push_back(extent);
+    for (const index_t extent : options_.kernel) shape.push_back(extent);
     return {{"weight", weight_, shape}, {"bias", bias_, {options_.dim}}};
   }
   friend bool operator==(const peg& a, const peg& b) { return a.options_ == b.options_ && a.weight_ == b.weight_ && a.bias_ == b.bias_; }
@@ -112,7 +112,7 @@ class peg {
     require(options_.padding == peg_padding::causal, name(), "only a causal encoder can stream", "another padding");
     const auto view = batched(x);
     require_fits(view, at);
-    const index_t kept = std::vector<index_t>(options_.kernel)[0] - 1;
+    const index_t kept = options_.kernel[0] - 1;
     detail::require_state(state, token_view<element_t<X>>(view), kept);
     const auto rows = detail::grids_of(state, at);
     auto items = detail::items_of(rows, rows, view.extent(0));
@@ -187,7 +187,7 @@ class peg {
   static index_t weight_size(const peg_options& options) {
     detail::require_options(name(), options);
     index_t size = options.dim;
-    for (const index_t extent : std::vector<index_t>(options.kernel)) size = checked_product(name(), std::array{size, extent}, sizeof(S));
+    for (const index_t extent : options.kernel) size = checked_product(name(), std::array{size, extent}, sizeof(S));
     return size;
   }
   static index_t bias_size(const peg_options& options) {

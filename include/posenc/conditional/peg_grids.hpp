@@ -36,7 +36,7 @@ using row_grids = std::vector<std::vector<token_grid>>;
 
 inline depthwise_filter filter_of(const peg_options& options) {
   depthwise_filter made{.circular = options.padding == peg_padding::circular};
-  const std::vector<index_t> kernel = options.kernel;
+  const std::vector<index_t>& kernel = options.kernel;
   const std::size_t unused = 3 - kernel.size();
   for (std::size_t axis = 0; axis < kernel.size(); ++axis) {
     made.kernel[unused + axis] = kernel[axis];
@@ -45,7 +45,7 @@ inline depthwise_filter filter_of(const peg_options& options) {
   }
   return made;
 }
-inline index_t axes_of(const peg_options& options) { return static_cast<index_t>(std::vector<index_t>(options.kernel).size()); }
+inline index_t axes_of(const peg_options& options) { return static_cast<index_t>(options.kernel.size()); }
 
 inline void require_whole(const peg_options& options, const token_grid& cells) {
   require(options.padding != peg_padding::circular || cells.mask.empty(), peg_name, "a circular grid must have a token on every cell",

@@ -30,7 +30,7 @@ enum class peg_activation {
 
 struct peg_options {
   required<index_t> dim;                      ///< channels
-  required<std::vector<index_t>> kernel;      ///< for each of 1 to 3 axes, slowest first: {3, 3}. Odd
+  std::vector<index_t> kernel;                ///< for each of 1 to 3 axes, slowest first: {3, 3}. Odd
   peg_padding padding = peg_padding::zero;
   peg_activation activation = peg_activation::none;
   bool residual = true;                       ///< adds to the tokens rather than replaces them; Twins: where the stride is 1
@@ -41,7 +41,7 @@ struct peg_options {
 
 namespace detail {
 inline void require_options(std::string_view who, const peg_options& options) {
-  const std::vector<index_t> kernel = options.kernel;
+  const std::vector<index_t>& kernel = options.kernel;
   const index_t dim = options.dim, axes = static_cast<index_t>(kernel.size());
   require(dim > 0, who, "dim must be positive", dim);
   require(axes >= 1 && axes <= 3, who, "there must be a kernel for each of 1 to 3 axes", axes);
