@@ -124,7 +124,8 @@ TEMPLATE_TEST_CASE("a gate of the CoPE kernel is within 3.5 units in the last pl
   CHECK(count<TestType>({TestType(0)}, 1, nullptr, 5).slopes[1] == TestType(0.25));
 }
 
-TEMPLATE_TEST_CASE("a hundred thousand nearly closed gates are added up within 11 roundings", "[kernels][cope]", float, double) {
+TEMPLATE_TEST_CASE("a hundred thousand nearly closed gates are added up within 11 roundings", "[kernels][cope][long_double]", float,
+                   double) {
   constexpr index_t keys = 100'000;
   auto scores = reference::random_stored<TestType>(6, keys);
   for (auto& score : scores) score = score - TestType(7.5);

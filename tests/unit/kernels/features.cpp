@@ -100,7 +100,8 @@ double number(T stored) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("features are the sines of all channels, beside coordinates and ones", "[kernels][features]", float, double) {
+TEMPLATE_TEST_CASE("features are the sines of all channels, beside coordinates and ones", "[kernels][features][long_double]", float,
+                   double) {
   at_every_instruction_set([] {
     for (const bool bands : {false, true})
       for (const bool damped : {false, true})
@@ -136,7 +137,8 @@ TEMPLATE_TEST_CASE("features are the sines of all channels, beside coordinates a
   });
 }
 
-TEMPLATE_TEST_CASE("features keep their accuracy to a million half turns and far beyond", "[kernels][features]", float, double) {
+TEMPLATE_TEST_CASE("features keep their accuracy to a million half turns and far beyond", "[kernels][features][long_double]", float,
+                   double) {
   at_every_instruction_set([] {
     for (const bool bands : {false, true})
       for (const double fastest : {0x1p-30, 1.0, 0x1p20, 0x1p30}) {

@@ -134,7 +134,7 @@ std::vector<S> same_at_every_set(auto&& make) {
 
 }  // namespace
 
-TEST_CASE("the reference angle is right where it is known", "[kernels][phase]") {
+TEST_CASE("the reference angle is right where it is known", "[kernels][phase][long_double]") {
   constexpr std::uint64_t eighth = std::uint64_t{1} << 61;
   const long double root = std::sqrt(0.5L);
   const long double cosines[] = {1, root, 0, -root, -1, -root, 0, root}, sines[] = {0, root, 1, root, 0, -root, -1, -root};
