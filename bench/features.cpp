@@ -43,7 +43,10 @@ void add_features_of(suite& all, const size_class& size, const std::string& path
                                 .bytes = size.bytes,
                                 .moved = size.bytes,
                                 .items = static_cast<double>(count),
-                                .set = set});
+                                .set = set,
+                                .goals = {{8, measure::raw, "134MB", "avx512"},  // a million points and more
+                                          {5, measure::raw, "134MB", "avx2"},
+                                          {0.29, measure::limit, "134MB", "avx512"}}});
   all.add(one, variant::posenc, [=] {
     return [out = posenc::tensor_view<float, 2>(buffer<float>(0, count), {points, width}),
             x = posenc::tensor_view<const float, 2>(buffer<float>(1, points * dims), {points, dims}),
