@@ -50,7 +50,7 @@ inline void for_each_run(const positions& at, index_t b, position next, auto&& a
   position start = no_position;
   for (index_t t = 0; t < time; ++t) {
     if (ids[t] == no_position) continue;
-    const bool goes_on = first >= 0 ? ids[t] - start == t - first : next != no_position && ids[t] - next == t;
+    const bool goes_on = first >= 0 ? ids[t] == start + (t - first) : next != no_position && ids[t] == next + t;
     if (!goes_on && first >= 0) act(first, end, start);
     if (first < 0 && goes_on) first = 0, start = next;
     else if (!goes_on) first = t, start = ids[t];
