@@ -37,7 +37,7 @@ struct promised<float> {
                                  add_product = 0x870ed2269159fdf3u, gelu = 0x74c0e6eb84864059u, cope = 0xd87841e1499c700au,
                                  log_sigmoid = 0x109b465534a2883fu, log_sigmoid_gradient = 0x2d5620fd17af8955u,
                                  forgetting = 0x882127370d4d99c6u, forgetting_gradient = 0xcc1f4224aabf9325u,
-                                 features = 0xc8099dbbe8087743u, features_gradients = 0x14f7dd816053fa95u;
+                                 features = 0x7ff92bc6c3c29933u, features_gradients = 0x184e85e782933251u;
 };
 template <>
 struct promised<double> {
@@ -50,7 +50,7 @@ struct promised<double> {
                                  add_product = 0x6e5bb53dd4121011u, gelu = 0x9bdf1aa629096ce1u, cope = 0x7450276ef2060544u,
                                  log_sigmoid = 0x319d1522f2242b4cu, log_sigmoid_gradient = 0x9070985c7b3395d5u,
                                  forgetting = 0xe706fdbe9c7c47feu, forgetting_gradient = 0x0218176235714ce5u,
-                                 features = 0xbbe5b5886677a348u, features_gradients = 0x4747cf7d7d06c810u;
+                                 features = 0x530785374c489bc0u, features_gradients = 0x0c480e376ffc8232u;
 };
 template <>
 struct promised<posenc::kernels::bfloat16> {
@@ -63,7 +63,7 @@ struct promised<posenc::kernels::bfloat16> {
                                  add_product = 0x6a9ad2f81d6ab05eu, gelu = 0x945d314a8448b881u, cope = 0x82102363393ced21u,
                                  log_sigmoid = 0xbc3606284387e788u, log_sigmoid_gradient = 0xfd86009e14ca8808u,
                                  forgetting = 0x976915dc84980cceu, forgetting_gradient = 0x30b2f0934d3268f1u,
-                                 features = 0x28d70260d45169c7u, features_gradients = 0x2913a7b12ed10ba6u;
+                                 features = 0x706f5f982181bcd9u, features_gradients = 0xe68b3d906b933c11u;
 };
 template <>
 struct promised<posenc::kernels::float16> {
@@ -76,7 +76,7 @@ struct promised<posenc::kernels::float16> {
                                  add_product = 0xaba3fd5990ae6e9au, gelu = 0x65ceddf5959028fbu, cope = 0x8aeb8420d6f3911du,
                                  log_sigmoid = 0x48ec759c8ec1e084u, log_sigmoid_gradient = 0xd8a3ff676161c57du,
                                  forgetting = 0xddb5b03edad2184bu, forgetting_gradient = 0x99f58d39d98b27a1u,
-                                 features = 0xe126f100ac7fd614u, features_gradients = 0x3728e1f9018b958eu;
+                                 features = 0x31190a5ca23548ffu, features_gradients = 0xc7a07b1ef465bc3au;
 };
 
 /// Of the frequencies of base 10000 and 64 pairs, the high and the low word of each in turn.

@@ -26,6 +26,7 @@
 #include "reference/table_bias.hpp"
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -165,7 +166,7 @@ inline void for_each_features(auto&& act) {
           high[n] = kind == 1 ? 0.3 * static_cast<double>(1 << octaves[n % size]) : 100 * high[n];
           rest[n] = low[n] * 0x1p-50;
         }
-        for (double& one : covariances) one *= 1e-4;
+        for (double& one : covariances) one = 1e-4 * std::abs(one);  // numbers only: bits of others are not promised
         posenc::kernels::feature_angles angles{.points = points.data(),
                                                .point = dims,
                                                .axis = 1,

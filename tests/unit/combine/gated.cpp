@@ -59,7 +59,7 @@ struct masked_half {
   void bias(score_view<double> scores, const attention_positions& at) const {
     require(scores.extent(1) == 3, name(), "needs three heads");
     doubles::for_each(scores.extents(), [&](index_t b, index_t h, index_t i, index_t j) {
-      scores(b, h, i, j) += at.queries(b, i) - at.keys(b, j) == 1 ? -infinity : 0.5;
+      scores(b, h, i, j) += at.queries(b, i) == at.keys(b, j) + 1 ? -infinity : 0.5;
     });
   }
   bool operator==(const masked_half&) const = default;
