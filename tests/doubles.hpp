@@ -108,10 +108,11 @@ struct emphasis {
   friend bool operator==(const emphasis&, const emphasis&) = default;
 };
 
-/// The row that a query at position i has for a key at position j: j - i, cut to the table's reach.
+/// The row that a query at position i has for a key at position j: j - i, cut to the table's reach; that of 0 where one has no position.
 template <class S>
 index_t relative_row(const table<S>& codes, position i, position j) {
   const index_t reach = codes.rows / 2;
+  if (i == no_position || j == no_position) return reach;
   return std::clamp<position>(j - i, -reach, reach) + reach;
 }
 
